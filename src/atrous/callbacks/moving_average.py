@@ -1,0 +1,47 @@
+"""An exponential moving average of the weights, used wherever the model is scored or saved."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+
+class MovingAverage(WeightAveraging):
+    """Lightning's weight averaging with a decay that suits short runs as well.
+
+    The decay of the n-th average is min(`decay`, (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage with
+    `num_updates`: the weights before training are forgotten after a few steps, not after 1 / (1 - `decay`). Statistics
+    of batch norms are averaged like weights; counters are copied.
+
+    Args:
+        decay: Share of the old average that is kept in the long run.
+        start_step: Training steps before the first average.
+        device: Where the average lies; that of the model if None.
+    """
+
+    def __init__(self, decay: float = 0.999, *, start_step: int = 0, device: str | None = None) -> None:
+        super().__init__(device=device, use_buffers=True, avg_fn=partial(average, decay))
+        self._start_step = start_step
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """After every optimiser step from `start_step` on."""
+        return step_idx is not None and step_idx >= self._start_step
+
+
+def average(decay: float, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    """The next moving average of one tensor.
+
+    Args:
+        decay: Largest share of the old average.
+        averaged: The old average.
+        current: The newest value.
+        count: Number of averages so far.
+    """
+    if not averaged.is_floating_point():
+        return current
+    number = torch.as_tensor(count, dtype=torch.float32, device=averaged.device)
+    kept = ((1 + number) / (10 + number)).clamp(max=decay).to(averaged.dtype)
+    return torch.lerp(current, averaged, kept)

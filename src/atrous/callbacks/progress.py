@@ -1,0 +1,270 @@
+"""How far a run is: bars in a terminal, a few plain lines in a log file."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import timedelta
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+_LINES_PER_RUN = 20
+_LINES_PER_EVALUATION = 5
+
+
+class RunProgress(ProgressBar):
+    """Counts training steps of the whole run, because an epoch is no more than the way to the next validation.
+
+    Shows step, loss, last and best mIoU and the time left. Loss is read from the device only as often as it is logged.
+    After every validation one line with its scores stays. Where standard output is no terminal there are no bars: a
+    line every `every_n_steps` takes their place.
+
+    Args:
+        every_n_steps: Steps between two plain lines; a twentieth of the run if None.
+        console: Where to write; standard output if None.
+    """
+
+    def __init__(self, *, every_n_steps: int | None = None, console: Console | None = None) -> None:
+        super().__init__()
+        self._every_n_steps = every_n_steps
+        self._console = console or Console()
+        self._enabled = True
+        self._bars: Progress | None = None
+        self._training: TaskID | None = None
+        self._evaluating: TaskID | None = None
+        self._steps = math.inf
+        self._first_step = 0
+        self._last_step = 0
+        self._started_at = 0.0
+        self._best = -math.inf
+        self._loss = ""
+        self._score = ""
+
+    def disable(self) -> None:
+        """Show nothing, as in all processes but the first."""
+        self._enabled = False
+        self._stop()
+
+    def enable(self) -> None:
+        """Show progress again."""
+        self._enabled = True
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        """Print above the bars."""
+        self._say(" ".join(map(str, args)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best mIoU so far."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._best = state_dict["best"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start with the step that the run starts or continues with."""
+        self._steps = trainer.max_steps if trainer.max_steps > 0 else float(trainer.estimated_stepping_batches)
+        self._first_step = self._last_step = trainer.global_step
+        self._started_at = time.monotonic()
+        if self._show_bars():
+            assert self._bars is not None
+            self._training = self._bars.add_task(
+                "training", total=_total(self._steps), completed=self._first_step, note=""
+            )
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move on by one step."""
+        step = trainer.global_step
+        if not self._enabled or step == self._last_step:
+            return
+        self._last_step = step
+        interval = getattr(trainer, "log_every_n_steps", 0) or 50
+        if self._bars is None:
+            interval = self._every_n_steps or (
+                max(1, int(self._steps) // _LINES_PER_RUN) if math.isfinite(self._steps) else 500
+            )
+        if step % interval == 0 or step == self._steps:
+            loss = trainer.callback_metrics.get("train/loss")
+            self._loss = "" if loss is None else f"loss {float(loss):.3f}"
+            if self._bars is None:
+                self._say(_join(self._place(step), self._loss, self._pace(step)))
+        if self._bars is not None and self._training is not None:
+            self._bars.update(self._training, completed=step, note=_join(self._loss, self._score))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the screen to the report."""
+        self._stop()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count validation images."""
+        if not trainer.sanity_checking:
+            self._start_evaluation("validation", trainer.num_val_batches)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Move on by one batch."""
+        if not trainer.sanity_checking:
+            self._advance("validation", batch_idx, trainer.num_val_batches, quiet=trainer.state.fn == "fit")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say the scores in one line that stays."""
+        if trainer.sanity_checking:
+            return
+        self._end_evaluation()
+        if trainer.state.fn != "fit" or not self._enabled:
+            if trainer.state.fn != "fit":
+                self._stop()
+            return
+        metrics = trainer.callback_metrics
+        names = {"val/miou": "mIoU", "val/pixel_accuracy": "pixel accuracy", "val/loss": "loss"}
+        found = {shown: float(metrics[name]) for name, shown in names.items() if name in metrics}
+        best = ""
+        if "mIoU" in found:
+            if found["mIoU"] > self._best:
+                self._best = found["mIoU"]
+                best = "(best so far)"
+            self._score = f"mIoU {found['mIoU']:.3f} (best {self._best:.3f})"
+        if self._bars is not None and self._training is not None:
+            self._bars.update(self._training, note=_join(self._loss, self._score))
+        scores = "  ".join(f"{shown} {value:.3f}" for shown, value in found.items())
+        self._say(_join(self._place(trainer.global_step), f"validation: {scores} {best}".rstrip()))
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count test images."""
+        self._start_evaluation("test", trainer.num_test_batches)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Move on by one batch."""
+        self._advance("test", batch_idx, trainer.num_test_batches)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the screen."""
+        self._end_evaluation()
+        self._stop()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count images."""
+        self._start_evaluation("prediction", trainer.num_predict_batches)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Move on by one batch."""
+        self._advance("prediction", batch_idx, trainer.num_predict_batches)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the screen."""
+        self._end_evaluation()
+        self._stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the screen to the message."""
+        self._stop()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the screen."""
+        self._stop()
+
+    def _show_bars(self) -> bool:
+        if not self._enabled or not self._console.is_terminal:
+            return False
+        if self._bars is None:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self._console,
+                refresh_per_second=4,
+            )
+            self._bars.start()
+        return True
+
+    def _stop(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = self._training = self._evaluating = None
+
+    def _start_evaluation(self, what: str, batches: Any) -> None:
+        if self._show_bars():
+            assert self._bars is not None
+            self._evaluating = self._bars.add_task(what, total=_total(_count(batches)), note="")
+
+    def _advance(self, what: str, batch_idx: int, batches: Any, *, quiet: bool = False) -> None:
+        if self._bars is not None and self._evaluating is not None:
+            self._bars.update(self._evaluating, advance=1)
+        elif self._enabled and not quiet:
+            count = _count(batches)
+            interval = math.ceil(count / _LINES_PER_EVALUATION) if math.isfinite(count) else 100
+            if (batch_idx + 1) % interval == 0 or batch_idx + 1 == count:
+                self._say(f"{what}: batch {batch_idx + 1}" + (f"/{count:.0f}" if math.isfinite(count) else ""))
+
+    def _end_evaluation(self) -> None:
+        if self._bars is not None and self._evaluating is not None:
+            self._bars.remove_task(self._evaluating)
+        self._evaluating = None
+
+    def _say(self, line: str) -> None:
+        if self._enabled:
+            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def _place(self, step: int) -> str:
+        return f"step {step}/{self._steps:.0f}" if math.isfinite(self._steps) else f"step {step}"
+
+    def _pace(self, step: int) -> str:
+        seconds = max(time.monotonic() - self._started_at, 1e-9)
+        rate = (step - self._first_step) / seconds
+        if not math.isfinite(self._steps):
+            return f"{rate:.2f} steps/s"
+        left = timedelta(seconds=round((self._steps - step) / rate))
+        return f"{rate:.2f} steps/s  {left} left"
+
+
+def _join(*parts: str) -> str:
+    return "  ".join(part for part in parts if part)
+
+
+def _count(batches: Any) -> float:
+    """Number of batches of all loaders; Lightning gives one number or a list, inf where a loader has no length."""
+    return float(sum(batches)) if isinstance(batches, list) else float(batches)
+
+
+def _total(count: float) -> float | None:
+    return count if math.isfinite(count) else None

@@ -1,0 +1,110 @@
+"""Figures and summary of a run, kept up to date while it goes on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from atrous.callbacks.scored_module import ScoredModule
+from atrous.loggers import image_loggers
+from atrous.reports import ScoreEntry, confusion_figure, curves_figure, score_table, write_summary
+
+
+class RunReport(Callback):
+    """Draws figures and writes the summary after every validation; prints the scores of each class at the end.
+
+    The run's folder gets figures/confusion.png, figures/curves.png (from metrics.csv), summary.md and summary.json with
+    the best and the last scores; a killed run has them too. Loggers that show images get the confusion matrix and the
+    table of classes. Best and last scores are part of a checkpoint and survive a resume, so the callback that writes
+    the checkpoint to resume from has to come after this one.
+
+    Args:
+        run_dir: Folder of the run.
+        title: Heading of the summary; the name of the folder if None.
+    """
+
+    def __init__(self, run_dir: str | Path, *, title: str | None = None) -> None:
+        self._folder = Path(run_dir)
+        self._title = title or self._folder.name
+        self._best: ScoreEntry | None = None
+        self._last: ScoreEntry | None = None
+        self._classes: tuple[str, ...] = ()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take note of the scores, and draw."""
+        module = cast("ScoredModule", pl_module)
+        scores, confusion = module.last_scores, module.last_confusion
+        if trainer.sanity_checking or trainer.state.fn != "fit" or scores is None or confusion is None:
+            return
+        classes = self._classes = module.label_space.classes
+        step = trainer.global_step
+        self._last = ScoreEntry("last", scores, module.protocol("val", checkpoint="last.ckpt"), step=step)
+        if self._best is None or scores.miou > self._best.scores.miou or math.isnan(self._best.scores.miou):
+            self._best = ScoreEntry("best", scores, module.protocol("val", checkpoint="best.ckpt"), step=step)
+        if not trainer.is_global_zero:
+            return
+        matrix = confusion_figure(confusion, classes)
+        figures = self._folder / "figures"
+        figures.mkdir(parents=True, exist_ok=True)
+        matrix.savefig(figures / "confusion.png")
+        curves_figure(self._folder / "metrics.csv").savefig(figures / "curves.png")
+        self._write(trainer, pl_module)
+        rows = list(zip(classes, map(_cell, scores.iou), map(_cell, scores.accuracy), strict=True))
+        for logger in image_loggers(trainer.loggers):
+            logger.log_figure("confusion_matrix", matrix, step)
+            logger.log_table("classes", ("class", "IoU", "accuracy"), rows, step)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the summary a last time, print the best scores, and log the confusion matrix as numbers."""
+        module = cast("ScoredModule", pl_module)
+        self._classes = module.label_space.classes
+        if not trainer.is_global_zero:
+            return
+        self._write(trainer, pl_module)
+        if self._best is not None:
+            console = Console()
+            console = console if console.is_terminal else Console(width=120)
+            console.print(score_table(self._best.scores, self._classes, self._best.protocol))
+        if module.last_confusion is not None:
+            rows = [[name, *row] for name, row in zip(self._classes, module.last_confusion.tolist(), strict=True)]
+            for logger in image_loggers(trainer.loggers):
+                logger.log_table("confusion_counts", ("truth", *self._classes), rows, trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best and last scores, as plain data."""
+        entries = {"best": self._best, "last": self._last}
+        return {
+            "classes": list(self._classes),
+            **{name: entry.to_dict(self._classes) for name, entry in entries.items() if entry is not None},
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the scores of the checkpoint."""
+        self._classes = tuple(state_dict["classes"])
+        self._best = ScoreEntry.from_dict(state_dict["best"]) if "best" in state_dict else None
+        self._last = ScoreEntry.from_dict(state_dict["last"]) if "last" in state_dict else None
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trained = sum(parameter.numel() for parameter in pl_module.parameters() if parameter.requires_grad)
+        facts: dict[str, str | int | float] = {
+            "steps": trainer.global_step if trainer.max_steps < 1 else f"{trainer.global_step} of {trainer.max_steps}",
+            "trained parameters": f"{trained:,}",
+            "processes": trainer.world_size,
+            "precision": str(trainer.precision),
+        }
+        write_summary(
+            self._folder,
+            [entry for entry in (self._best, self._last) if entry is not None],
+            self._classes,
+            title=self._title,
+            facts=facts,
+            pictures=("figures/curves.png", "figures/confusion.png", "panels/latest.png"),
+        )
+
+
+def _cell(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,28 @@
+"""What the callbacks ask of a LightningModule that scores segmentation."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from atrous.data.label_space import LabelSpace
+from atrous.metrics import Protocol as ScoreProtocol
+from atrous.metrics import Scores
+
+
+class ScoredModule(Protocol):
+    """A module whose validation leaves scores behind.
+
+    Attributes:
+        label_space: What the classes are.
+        last_scores: Scores of the latest validation; None before the first one.
+        last_confusion: Its confusion matrix, int64, on the CPU.
+    """
+
+    label_space: LabelSpace
+    last_scores: Scores | None
+    last_confusion: Tensor | None
+
+    def protocol(self, stage: str, *, checkpoint: str | None = None) -> ScoreProtocol:
+        """How scores of `val` or `test` are measured."""

@@ -1,0 +1,101 @@
+"""What a checkpoint says about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from atrous.data.label_space import LabelSpace
+from atrous.errors import AtrousError
+
+
+@dataclass(frozen=True)
+class Card:
+    """Label space, preprocessing, recipe and score, kept beside the weights as plain data.
+
+    Attributes:
+        label_space: The classes.
+        preprocessing: How images become inputs.
+        recipe: The whole configuration of the run.
+        score: Scores with their protocol and step, or ``None`` before the first validation.
+    """
+
+    KEY: ClassVar[str] = "atrous"
+    FORMAT: ClassVar[int] = 1
+
+    label_space: LabelSpace
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    score: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings."""
+        return {
+            "format": self.FORMAT,
+            "label_space": self.label_space.to_dict(),
+            "preprocessing": self.preprocessing,
+            "recipe": self.recipe,
+            "score": self.score,
+        }
+
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any], where: str = "the checkpoint") -> Card:
+        """Read the card of a loaded checkpoint.
+
+        Raises:
+            AtrousError: It has none, or one of a newer format.
+        """
+        plain = checkpoint.get(cls.KEY)
+        if not isinstance(plain, Mapping):
+            raise AtrousError(f"{where} was not written by Atrous: it has no label space and recipe")
+        if plain["format"] > cls.FORMAT:
+            raise AtrousError(f"{where} has format {plain['format']}, newer than this version's {cls.FORMAT}: update Atrous")
+        return cls(
+            label_space=LabelSpace.from_dict(plain["label_space"]),
+            preprocessing=dict(plain["preprocessing"]),
+            recipe=dict(plain["recipe"]),
+            score=plain["score"],
+        )
+
+
+def read_checkpoint(path: str | Path) -> tuple[Card, dict[str, Tensor]]:
+    """Read card and network weights of a checkpoint, as plain data only.
+
+    Returns:
+        The card and the Segmentor's state dict (averaged weights where the run kept an average).
+
+    Raises:
+        AtrousError: The file is missing, broken or not ours.
+    """
+    checkpoint = load_plain(path)
+    card = Card.of(checkpoint, str(path))
+    prefix = "segmentor."
+    weights = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    return card, weights
+
+
+def load_plain(path: str | Path) -> dict[str, Any]:
+    """Read a PyTorch file with ``weights_only=True`` onto the CPU.
+
+    Raises:
+        AtrousError: The file is missing or cannot be read as plain data.
+    """
+    if not Path(path).is_file():
+        raise AtrousError(f"there is no checkpoint {path}")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise AtrousError(f"{path} is not a checkpoint that can be read as plain data ({reason})") from error
+    if not isinstance(loaded, dict):
+        raise AtrousError(f"{path} is not a checkpoint: it holds a {type(loaded).__name__}")
+    return loaded

@@ -1,0 +1,110 @@
+"""From a sample on disk to a training sample."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+import albumentations
+import cv2
+import numpy as np
+import torch
+
+from atrous.data.augment.random_scale_crop import MEAN_COLOUR, RandomScaleCrop
+from atrous.data.dataset import RawSample, Sample
+from atrous.errors import AtrousError
+
+_COLOUR_DEFAULTS = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "blur": 0.0, "probability": 1.0}
+
+
+class Augmentation:
+    """Random scale, crop, flip and, if wanted, colour; a seed decides everything.
+
+    Samples stay uint8: normalisation is the model's business and happens on the device.
+
+    Args:
+        crop_size: Height and width of the result, or one number for both.
+        scale: Smallest and largest scale factor.
+        step: Distance of the scale factors to choose from; null draws any value of the range.
+        flip: Probability of a horizontal flip.
+        color: Strength of changes of `brightness`, `contrast`, `saturation` (0.4 means a factor of 0.6 to 1.4) and
+            `hue` (at most 0.5, in turns of the colour wheel), done with `probability`; `blur` is the probability of a
+            Gaussian blur. Null leaves colours alone.
+        pad_value: RGB (0..255) of padding; its mask is 255.
+        max_class_share: See `RandomScaleCrop`.
+        rare_class_probability: See `RandomScaleCrop`.
+        extra: Further albumentations transforms, applied last; they must leave the size alone.
+
+    Raises:
+        AtrousError: A value is outside its range.
+    """
+
+    def __init__(
+        self,
+        crop_size: int | Sequence[int],
+        scale: Sequence[float] = (0.5, 2.0),
+        *,
+        step: float | None = None,
+        flip: float = 0.5,
+        color: Mapping[str, float] | None = None,
+        pad_value: Sequence[int] = MEAN_COLOUR,
+        max_class_share: float | None = None,
+        rare_class_probability: float = 0.0,
+        extra: Sequence[albumentations.BasicTransform] = (),
+    ) -> None:
+        scale_crop = RandomScaleCrop(
+            crop_size,
+            scale,
+            step=step,
+            flip=flip,
+            pad_value=pad_value,
+            max_class_share=max_class_share,
+            rare_class_probability=rare_class_probability,
+        )
+        self.crop_size = scale_crop.crop_size
+        self.scale_crop = scale_crop
+        self.others = [*_colour_transforms(color or {}), *extra]
+
+    def __call__(self, raw: RawSample, seed: int) -> Sample:
+        """Augment one sample.
+
+        Args:
+            raw: The sample as read from disk.
+            seed: The same seed gives the same result, in any process and on any machine.
+        """
+        # albumentations.Compose would do the same with several times the overhead
+        choose = random.Random(seed)
+        self.scale_crop.py_random = choose
+        data = self.scale_crop(image=raw.image, mask=raw.mask)
+        if self.others:
+            generator = np.random.default_rng(seed)
+            for transform in self.others:
+                transform.set_random_state(generator, choose)
+                data = transform(**data)
+        height, width = self.crop_size
+        planes = np.empty((3, height, width), dtype=np.uint8)
+        cv2.split(data["image"], list(planes))
+        return {
+            "image": torch.from_numpy(planes),
+            "mask": torch.from_numpy(np.ascontiguousarray(data["mask"])),
+            "name": raw.name,
+            "size": self.crop_size,
+        }
+
+
+def _colour_transforms(color: Mapping[str, float]) -> list[albumentations.BasicTransform]:
+    unknown = sorted(set(color) - set(_COLOUR_DEFAULTS))
+    if unknown:
+        raise AtrousError(f"augment.color has no {', '.join(unknown)}; it has {', '.join(_COLOUR_DEFAULTS)}")
+    strength = {**_COLOUR_DEFAULTS, **color}
+    for name, value in strength.items():
+        largest = 0.5 if name == "hue" else 1.0
+        if not 0 <= value <= largest:
+            raise AtrousError(f"augment.color.{name} must lie in 0..{largest:g}, got {value}")
+    transforms: list[albumentations.BasicTransform] = []
+    jitter = {name: strength[name] for name in ("brightness", "contrast", "saturation", "hue")}
+    if any(jitter.values()):
+        transforms.append(albumentations.ColorJitter(**jitter, p=strength["probability"]))
+    if strength["blur"]:
+        transforms.append(albumentations.GaussianBlur(blur_limit=(3, 7), p=strength["blur"]))
+    return transforms

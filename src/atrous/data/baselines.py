@@ -1,0 +1,131 @@
+"""Scores that a model reaches without knowing any form: the bar that a trained model has to clear.
+
+Two predictions are scored on any data set: the best constant class, and the most likely class of each pixel given
+nothing but its own colour. A network whose mIoU is not well above both has learnt nothing about objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atrous.data.dataset import RawSample, SegmentationDataset
+from atrous.errors import AtrousError
+from atrous.metrics.confusion import Scores, scores_from_confusion
+
+LEVELS = 16
+"""Default number of steps into which each of red, green and blue is divided."""
+
+SAMPLES = 300
+"""Default number of training images that are looked at, spread evenly over the data set."""
+
+Counts = NDArray[np.int64]
+_BACK_OFF_WEIGHT = (
+    32.0  # A colour counts on its own from about this many pixels; below, its coarser neighbourhood speaks.
+)
+
+
+def score_baselines(
+    train: SegmentationDataset, evaluation: SegmentationDataset, *, levels: int = LEVELS, samples: int | None = SAMPLES
+) -> dict[str, Scores]:
+    """Score what can be had without looking at form.
+
+    Everything is chosen on `train`: the constant class, the colour table, and whether that table is weighted by how
+    frequent the classes are. Only the scores come from `evaluation`, of which every pixel counts that is not ignored.
+
+    Args:
+        train: images to learn the colours from.
+        evaluation: images to score, of the same label space.
+        levels: steps per colour channel: a power of two from 2 to 64.
+        samples: number of training images used, evenly spread; None uses all.
+
+    Returns:
+        Scores under "constant" and "colour".
+
+    Raises:
+        AtrousError: different label spaces, nothing labelled to learn from, impossible number of levels or samples.
+    """
+    if train.label_space != evaluation.label_space:
+        raise AtrousError(
+            f"baselines cannot learn from {train.label_space.name!r} and be scored on {evaluation.label_space.name!r}: "
+            "give two splits of one data set."
+        )
+    if levels not in (2, 4, 8, 16, 32, 64):
+        raise AtrousError(f"baselines cannot divide a colour channel into {levels} levels: give 2, 4, 8, 16, 32 or 64.")
+    if samples is not None and samples < 1:
+        raise AtrousError(f"baselines cannot learn from {samples} images: give at least 1, or None for all.")
+    seen = _count_colours(train, levels=levels, samples=samples)
+    if not seen.any():
+        raise AtrousError(
+            f"split {train.split!r} of {train.label_space.name!r} has no labelled pixel to learn baselines from: "
+            "check its masks."
+        )
+    met = _count_colours(evaluation, levels=levels, samples=None)
+    constant = _best(_constant_tables(seen), seen)
+    colour = _best(_colour_tables(seen, levels=levels), seen)
+    return {"constant": _scores(constant, met), "colour": _scores(colour, met)}
+
+
+def _count_colours(dataset: SegmentationDataset, *, levels: int, samples: int | None) -> Counts:
+    """Pixels of each class (columns) and quantised colour (rows: red, green, blue from coarse to fine), levels³×C."""
+    classes = dataset.label_space.num_classes
+    counts = np.zeros(levels**3 * classes, np.int64)
+    shift = 8 - levels.bit_length() + 1
+    for sample in _spread(dataset, samples):
+        labelled = sample.mask != dataset.label_space.ignore_index
+        red, green, blue = (sample.image[..., channel][labelled].astype(np.int64) >> shift for channel in range(3))
+        cell = ((red * levels + green) * levels + blue) * classes + sample.mask[labelled]
+        counts += np.bincount(cell, minlength=counts.size)
+    return counts.reshape(-1, classes)
+
+
+def _spread(dataset: SegmentationDataset, samples: int | None) -> Iterator[RawSample]:
+    total = len(dataset)
+    count = total if samples is None else min(samples, total)
+    for step in range(count):
+        yield dataset[step * total // count]
+
+
+def _constant_tables(seen: Counts) -> list[Counts]:
+    """One table (colour -> class) for each class that never looks at the colour."""
+    colours, classes = seen.shape
+    return [np.full(colours, label, np.int64) for label in range(classes)]
+
+
+def _colour_tables(seen: Counts, *, levels: int) -> list[Counts]:
+    """Most likely class of each colour: as the classes are frequent, and as if all were equally frequent."""
+    frequency = seen.sum(axis=0) / seen.sum()
+    posterior = _back_off(seen, frequency, levels=levels)
+    # By Bayes' rule, dividing by the prior leaves the likelihood of the colour; a class never seen stays impossible.
+    likelihood = np.divide(posterior, frequency, out=np.zeros_like(posterior), where=frequency > 0)
+    return [posterior.argmax(axis=1), likelihood.argmax(axis=1)]
+
+
+def _back_off(seen: Counts, frequency: NDArray[np.float64], *, levels: int) -> NDArray[np.float64]:
+    """Probability of each class given the colour; a rare one leans on those around it, in cubes of twice the side."""
+    if levels == 1:
+        coarse = frequency[None]
+        parent: NDArray[np.int64] = np.zeros(len(seen), np.int64)
+    else:
+        cube = seen.reshape(levels // 2, 2, levels // 2, 2, levels // 2, 2, -1)
+        coarse = _back_off(cube.sum(axis=(1, 3, 5)).reshape(-1, seen.shape[1]), frequency, levels=levels // 2)
+        half = np.arange(levels) // 2
+        parent = ((half[:, None, None] * (levels // 2) + half[:, None]) * (levels // 2) + half).ravel()
+    total = seen.sum(axis=1, keepdims=True)
+    smooth: NDArray[np.float64] = (seen + _BACK_OFF_WEIGHT * coarse[parent]) / (total + _BACK_OFF_WEIGHT)
+    return smooth
+
+
+def _best(tables: list[Counts], seen: Counts) -> Counts:
+    return max(tables, key=lambda table: _scores(table, seen).miou)
+
+
+def _scores(table: Counts, counts: Counts) -> Scores:
+    """Scores of predicting `table[colour]` at every pixel that was counted."""
+    classes = counts.shape[1]
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion.T, table, counts)
+    return scores_from_confusion(torch.from_numpy(confusion))

@@ -1,0 +1,178 @@
+"""Data sets, augmentation and loaders of one run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from atrous.data.dataset import RawSample, Sample, SegmentationDataset, to_sample
+from atrous.data.label_space import LabelSpace
+from atrous.data.sampling import Draw, EachOnce, ResumableLoader, TrainingStream
+from atrous.errors import AtrousError
+
+
+class SegmentationDataModule(LightningDataModule):
+    """Gives training batches of augmented crops and whole images for validation and test."""
+
+    def __init__(
+        self,
+        *,
+        dataset: Callable[..., SegmentationDataset],
+        augment: Callable[[RawSample, int], Sample],
+        root: str | None = None,
+        train_split: str = "train",
+        val_split: str = "val",
+        test_split: str = "test",
+        batch_size: int = 16,
+        eval_batch_size: int = 1,
+        validate_every: int = 500,
+        num_workers: int = 2,
+        seed: int = 0,
+    ) -> None:
+        """Remember the recipe; files are looked at when a split is first used.
+
+        Args:
+            dataset: Called with ``split``, and with ``root`` where one is given.
+            augment: Maps a raw sample and a seed to a training sample.
+            root: Folder of the data set's files; ``None`` for a data set without files.
+            train_split: Split to train on.
+            val_split: Split to validate on.
+            test_split: Split to test on.
+            batch_size: Training samples an optimiser step takes over all devices and before accumulation.
+            eval_batch_size: Whole images at once; more than one needs images of one size.
+            validate_every: Optimiser steps between two validations.
+            num_workers: Loader processes.
+            seed: Seed of shuffling and augmentation.
+        """
+        super().__init__()
+        self._dataset = dataset if root is None else functools.partial(dataset, root=root)
+        self._augment = augment
+        self._split_of = {"train": train_split, "val": val_split, "test": test_split}
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.validate_every = validate_every
+        self.num_workers = num_workers
+        self.seed = seed
+        self._loaded: dict[str, SegmentationDataset] = {}
+
+    @property
+    def label_space(self) -> LabelSpace:
+        """Classes of the data set."""
+        return (next(iter(self._loaded.values()), None) or self.dataset("val")).label_space
+
+    def split(self, stage: str) -> str:
+        """Name of the split that ``train``, ``val`` or ``test`` stands for."""
+        return self._split_of[stage]
+
+    def dataset(self, stage: str) -> SegmentationDataset:
+        """The data set of ``train``, ``val`` or ``test``, opened on first use."""
+        split = self.split(stage)
+        if split not in self._loaded:
+            self._loaded[split] = self._dataset(split=split)
+        return self._loaded[split]
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Endless stream of augmented batches, in chunks of ``validate_every`` steps."""
+        rank, world_size, accumulate = self._shard()
+        if self.batch_size % world_size:
+            raise AtrousError(
+                f"data.batch_size={self.batch_size} counts all devices and must be a multiple of their number ({world_size})"
+            )
+        dataset = self.dataset("train")
+        stream = TrainingStream(
+            len(dataset),
+            batch_size=self.batch_size,
+            chunk=self.validate_every * accumulate,
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        return ResumableLoader(
+            _Augmented(dataset, self._augment, self.seed), batch_sampler=stream, **self._loader_options()
+        )
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Whole images of the validation split, each once over all processes."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Whole images of the test split, each once over all processes."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, stage: str) -> DataLoader[Sample]:
+        dataset = self.dataset(stage)
+        rank, world_size, _ = self._shard()
+        return DataLoader(
+            _Whole(dataset),
+            batch_size=self.eval_batch_size,
+            sampler=EachOnce(len(dataset), rank=rank, world_size=world_size),
+            **self._loader_options(),
+        )
+
+    def _shard(self) -> tuple[int, int, int]:
+        if self.trainer is None:
+            return 0, 1, 1
+        return self.trainer.global_rank, self.trainer.world_size, self.trainer.accumulate_grad_batches
+
+    def _loader_options(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "collate_fn": collate,
+            "worker_init_fn": _one_thread_each,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
+
+
+def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Join samples of one size to a batch.
+
+    Raises:
+        AtrousError: The samples differ in size.
+    """
+    sizes = {sample["size"] for sample in samples}
+    if len(sizes) > 1:
+        raise AtrousError(
+            f"images of different sizes ({', '.join(f'{h}x{w}' for h, w in sorted(sizes))}) cannot share a batch: "
+            "set data.eval_batch_size=1"
+        )
+    return {
+        "image": torch.stack([sample["image"] for sample in samples]),
+        "mask": torch.stack([sample["mask"] for sample in samples]),
+        "name": [sample["name"] for sample in samples],
+        "size": [sample["size"] for sample in samples],
+    }
+
+
+class _Augmented(Dataset[Sample]):
+    """Training samples by draw."""
+
+    def __init__(self, dataset: SegmentationDataset, augment: Callable[[RawSample, int], Sample], seed: int) -> None:
+        self.dataset = dataset
+        self.augment = augment
+        self.seed = seed
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        return self.augment(self.dataset[draw.index], (self.seed << 40) + draw.number)
+
+
+class _Whole(Dataset[Sample]):
+    """Untouched samples by index."""
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> Sample:
+        return to_sample(self.dataset[index])
+
+
+def _one_thread_each(worker: int) -> None:
+    """Workers are the parallelism; OpenCV threads inside them only fight each other."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,110 @@
+"""Data sets that are one image file and one mask file per sample."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from atrous.data.dataset import RawSample, SegmentationDataset
+from atrous.data.label_space import LabelSpace
+from atrous.errors import AtrousError
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image as uint8 HxWx3 RGB, pixels as stored: an orientation tag is not applied, since masks have none.
+
+    Pillow rather than OpenCV: the pixels are equal, but OpenCV decodes half a JPEG without an error.
+
+    Raises:
+        AtrousError: The file cannot be read or decoded; the sentence names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise AtrousError(_unreadable("image", path, error)) from error
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """Read the ids in an 8-bit palette or greyscale PNG as uint8 HxW.
+
+    Raises:
+        AtrousError: The file cannot be read, or its pixels are colours rather than ids; the sentence names it.
+    """
+    try:
+        with Image.open(path) as mask:
+            mode = mask.mode
+            ids = np.asarray(mask, dtype=np.uint8) if mode in ("P", "L") else None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise AtrousError(_unreadable("mask", path, error)) from error
+    if ids is None:
+        raise AtrousError(
+            f"{path}: a mask must be an 8-bit palette or greyscale PNG of label ids, but its mode is {mode}"
+        )
+    return ids
+
+
+def _unreadable(what: str, path: Path, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: no such {what}"
+    if isinstance(error, UnidentifiedImageError):
+        return f"{path}: {what} cannot be read, the file is not a picture in a known format; replace it"
+    return f"{path}: {what} cannot be read ({error}); replace the file"
+
+
+class ImageMaskFiles(SegmentationDataset):
+    """Samples that are pairs of files; reads them and checks that they belong together.
+
+    Args:
+        label_space: Translates the ids in the mask files to train ids.
+        split: Which part of the data set this is.
+        names: Identifies each sample.
+        images: Image file of each sample.
+        masks: Mask file of each sample.
+
+    Raises:
+        AtrousError: There is no sample, or a file is missing.
+    """
+
+    def __init__(
+        self, label_space: LabelSpace, split: str, *, names: list[str], images: list[Path], masks: list[Path]
+    ) -> None:
+        if not names:
+            raise AtrousError(f"{label_space.name}: split {split!r} lists no sample")
+        self.label_space = label_space
+        self.split = split
+        self.names = names
+        self.images = images
+        self.masks = masks
+        _require_files(images, "image", of=f"{label_space.name} {split}")
+        _require_files(masks, "mask", of=f"{label_space.name} {split}")
+
+    def __getitem__(self, index: int) -> RawSample:
+        """Read one pair.
+
+        Raises:
+            AtrousError: A file cannot be read, image and mask differ in size, or ids are outside the label space.
+        """
+        image_path, mask_path = self.images[index], self.masks[index]
+        image = read_image(image_path)
+        raw_mask = read_mask(mask_path)
+        if image.shape[:2] != raw_mask.shape:
+            raise AtrousError(
+                f"{image_path} is {image.shape[1]}x{image.shape[0]} pixels but its mask {mask_path} is "
+                f"{raw_mask.shape[1]}x{raw_mask.shape[0]}; image and mask must have the same size"
+            )
+        return RawSample(image, self.label_space.encode(raw_mask, str(mask_path)), self.names[index])
+
+
+def _require_files(paths: Sequence[Path], what: str, *, of: str) -> None:
+    """Check that all files exist, listing each folder once instead of asking for each file."""
+    present = {folder: set(os.listdir(folder)) for folder in {path.parent for path in paths} if folder.is_dir()}
+    missing = [path for path in paths if path.name not in present.get(path.parent, ())]
+    if missing:
+        more = f" (and {len(missing) - 1} more of {len(paths)})" if len(missing) > 1 else ""
+        raise AtrousError(f"{missing[0]}: {what} file of {of} is missing{more}; complete the copy of the data set")

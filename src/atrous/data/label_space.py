@@ -1,0 +1,182 @@
+"""What the numbers in a mask mean: names, colours and the way between a data set's own ids and train ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atrous.errors import AtrousError
+
+IGNORE_COLOUR = (224, 224, 192)
+"""RGB of ignored pixels in coloured masks: the border colour of the VOC palette."""
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes of a data set, shared by data, metrics, panels, reports and predictions.
+
+    Train ids are 0 .. num_classes-1 in the order of `classes`; `ignore_index` marks pixels outside training and score.
+
+    Args:
+        name: Short name, e.g. "voc".
+        classes: Class names in train-id order.
+        palette: One RGB colour (0..255) per class.
+        raw_ids: Id of each class in the data set's own masks; empty means that they equal the train ids.
+        ignored_raw_ids: Ids in the data set's own masks that mean void.
+        ignore_index: Train id of void pixels.
+
+    Raises:
+        AtrousError: Lengths do not fit together, or an id occurs twice.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+    raw_ids: tuple[int, ...] = ()
+    ignored_raw_ids: tuple[int, ...] = (255,)
+    ignore_index: int = 255
+
+    def __post_init__(self) -> None:
+        """Fill in `raw_ids` and check that the parts agree."""
+        if not self.raw_ids:
+            object.__setattr__(self, "raw_ids", tuple(range(len(self.classes))))
+        if not 1 <= len(self.classes) <= self.ignore_index <= 255:
+            raise AtrousError(
+                f"label space {self.name!r}: {len(self.classes)} classes with ignore index {self.ignore_index}; "
+                "1 to 255 classes are possible and the ignore index must lie between the last class and 255"
+            )
+        for what, length in (("colours", len(self.palette)), ("raw ids", len(self.raw_ids))):
+            if length != len(self.classes):
+                raise AtrousError(f"label space {self.name!r}: {length} {what} for {len(self.classes)} classes")
+        ids = self.raw_ids + self.ignored_raw_ids
+        if len(set(ids)) != len(ids) or min(ids) < 0:
+            raise AtrousError(f"label space {self.name!r}: raw ids must differ and be >= 0, got {ids}")
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the void not counted."""
+        return len(self.classes)
+
+    @cached_property
+    def _train_id_of(self) -> NDArray[np.int16]:
+        """Train id of every raw id 0 .. max(255, largest known id), -1 where the raw id is unknown."""
+        table = np.full(max(255, *self.raw_ids, *self.ignored_raw_ids) + 1, -1, dtype=np.int16)
+        table[list(self.raw_ids)] = np.arange(self.num_classes)
+        table[list(self.ignored_raw_ids)] = self.ignore_index
+        return table
+
+    @cached_property
+    def _colour_of(self) -> NDArray[np.uint8]:
+        """RGB of every train id: 256x3, black where the id has no meaning."""
+        table = np.zeros((256, 3), dtype=np.uint8)
+        table[: self.num_classes] = self.palette
+        table[self.ignore_index] = IGNORE_COLOUR
+        return table
+
+    def encode(self, raw: NDArray[Any], where: str) -> NDArray[np.uint8]:
+        """Translate a data set's own mask to train ids.
+
+        Args:
+            raw: Integer array of any shape, not empty, with the data set's own ids.
+            where: File name for the error message.
+
+        Returns:
+            uint8 array of the same shape; void is `ignore_index`.
+
+        Raises:
+            AtrousError: The mask has ids that belong to no class and are not void.
+        """
+        table = self._train_id_of
+        if raw.dtype == np.uint8 or (raw.min() >= 0 and raw.max() < len(table)):
+            encoded = table[raw]
+            if encoded.min() >= 0:
+                return np.asarray(encoded, dtype=np.uint8)
+        known = set(self.raw_ids + self.ignored_raw_ids)
+        wrong = [int(value) for value in np.unique(raw) if int(value) not in known]
+        listed = ", ".join(map(str, wrong[:10])) + (", ..." if len(wrong) > 10 else "")
+        raise AtrousError(
+            f"{where}: label ids {listed} are outside the label space {self.name!r} (classes {_ranges(self.raw_ids)}, "
+            f"void {_ranges(self.ignored_raw_ids)}); check that the mask belongs to this data set"
+        )
+
+    def decode(self, train: NDArray[Any]) -> NDArray[Any]:
+        """Translate train ids back to the data set's own ids, as evaluation servers want them.
+
+        Args:
+            train: Integer array of train ids; `ignore_index` becomes the first void id of the data set.
+
+        Returns:
+            Array of the same shape, uint8 where all raw ids fit and uint16 otherwise.
+
+        Raises:
+            AtrousError: There is an id that is no train id, or void although the data set has no void id.
+        """
+        dtype = np.uint8 if max(self.raw_ids + self.ignored_raw_ids) <= 255 else np.uint16
+        table = np.zeros(256, dtype=dtype)
+        table[: self.num_classes] = self.raw_ids
+        valid = list(range(self.num_classes))
+        if self.ignored_raw_ids:
+            table[self.ignore_index] = self.ignored_raw_ids[0]
+            valid.append(self.ignore_index)
+        wrong = np.setdiff1d(np.unique(train), valid)
+        if wrong.size:
+            raise AtrousError(
+                f"{wrong[:10].tolist()} are no train ids of label space {self.name!r}, only {_ranges(tuple(valid))} are"
+            )
+        decoded: NDArray[Any] = table[train]
+        return decoded
+
+    def colorize(self, mask: NDArray[Any]) -> NDArray[np.uint8]:
+        """Paint a mask of train ids.
+
+        Args:
+            mask: HxW integer array of train ids (0..255).
+
+        Returns:
+            HxWx3 uint8 RGB; void is `IGNORE_COLOUR`, ids without meaning are black.
+        """
+        coloured: NDArray[np.uint8] = self._colour_of[mask]
+        return coloured
+
+    def png_palette(self) -> list[int]:
+        """768 numbers for `PIL.Image.Image.putpalette`, for masks that hold train ids."""
+        return [int(value) for value in self._colour_of.flatten()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, strings and numbers, for checkpoints and JSON."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "palette": [list(colour) for colour in self.palette],
+            "raw_ids": list(self.raw_ids),
+            "ignored_raw_ids": list(self.ignored_raw_ids),
+            "ignore_index": self.ignore_index,
+        }
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> LabelSpace:
+        """Inverse of `to_dict`."""
+        return cls(
+            name=str(plain["name"]),
+            classes=tuple(str(name) for name in plain["classes"]),
+            palette=tuple((int(red), int(green), int(blue)) for red, green, blue in plain["palette"]),
+            raw_ids=tuple(int(value) for value in plain["raw_ids"]),
+            ignored_raw_ids=tuple(int(value) for value in plain["ignored_raw_ids"]),
+            ignore_index=int(plain["ignore_index"]),
+        )
+
+
+def _ranges(ids: tuple[int, ...]) -> str:
+    """Write ids as "0-20, 255"."""
+    runs: list[list[int]] = []
+    for value in sorted(ids):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs) or "none"

@@ -1,0 +1,5 @@
+"""Inference: an image becomes class probabilities at its own size."""
+
+from atrous.inference.whole_image import WholeImage
+
+__all__ = ["WholeImage"]

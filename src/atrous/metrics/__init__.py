@@ -1,0 +1,7 @@
+"""Scores of segmentation: the confusion matrix, the IoU family, and the protocol that belongs to every number."""
+
+from atrous.metrics.confusion import Scores, confusion_matrix, scores_from_confusion
+from atrous.metrics.protocol import Protocol
+from atrous.metrics.segmentation_score import SegmentationScore
+
+__all__ = ["Protocol", "Scores", "SegmentationScore", "confusion_matrix", "scores_from_confusion"]

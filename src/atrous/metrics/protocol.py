@@ -1,0 +1,74 @@
+"""How a score came about: without it, two numbers cannot be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that decides a score besides the weights; its string is the line printed next to every number.
+
+    Attributes:
+        dataset: Name of the data set.
+        split: Split that was scored.
+        output_stride: Output stride of the backbone while scoring; None where the model has no such notion.
+        scales: Factors by which the image was resized; probabilities are averaged over them.
+        flip: Whether the mirrored image was averaged in as well.
+        window: Height and width of the sliding window in pixels; None = the whole image at once.
+        crf: Name of the dense CRF that refined the scores; None = no CRF.
+        checkpoint: File name of the weights; None = the weights as they were in memory.
+    """
+
+    dataset: str
+    split: str
+    output_stride: int | None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    window: tuple[int, int] | None = None
+    crf: str | None = None
+    checkpoint: str | None = None
+
+    def __str__(self) -> str:
+        """One line, for example `voc val · OS 16 · scale 1 · no flip · whole image · no CRF · best.ckpt`."""
+        scales = ", ".join(f"{scale:g}" for scale in self.scales)
+        parts = [
+            f"{self.dataset} {self.split}",
+            "" if self.output_stride is None else f"OS {self.output_stride}",
+            f"scale {scales}" if len(self.scales) == 1 else f"scales {scales}",
+            "flip" if self.flip else "no flip",
+            "whole image" if self.window is None else f"window {self.window[0]}×{self.window[1]}",
+            "no CRF" if self.crf is None else f"CRF {self.crf}",
+            self.checkpoint or "",
+        ]
+        return " · ".join(part for part in parts if part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings, for JSON and checkpoints."""
+        return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "output_stride": self.output_stride,
+            "scales": list(self.scales),
+            "flip": self.flip,
+            "window": None if self.window is None else list(self.window),
+            "crf": self.crf,
+            "checkpoint": self.checkpoint,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Protocol:
+        """Inverse of `to_dict`."""
+        window = values["window"]
+        return cls(
+            dataset=values["dataset"],
+            split=values["split"],
+            output_stride=values["output_stride"],
+            scales=tuple(values["scales"]),
+            flip=values["flip"],
+            window=None if window is None else (window[0], window[1]),
+            crf=values["crf"],
+            checkpoint=values["checkpoint"],
+        )

@@ -1,0 +1,16 @@
+"""What a run leaves for people: figures, panels, tables and the summary."""
+
+from atrous.reports.figures import confusion_figure, curves_figure
+from atrous.reports.panels import contact_sheet, panel
+from atrous.reports.tables import ScoreEntry, score_markdown, score_table, write_summary
+
+__all__ = [
+    "ScoreEntry",
+    "confusion_figure",
+    "contact_sheet",
+    "curves_figure",
+    "panel",
+    "score_markdown",
+    "score_table",
+    "write_summary",
+]

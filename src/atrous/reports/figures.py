@@ -1,0 +1,205 @@
+"""Figures of a run: where classes are mixed up, and how training went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from atrous.loggers.metrics_csv import Row, read_rows
+
+_INK = "#1f2933"
+_FAINT = "#9aa5b1"
+_BLUE = "#2563a8"
+_ORANGE = "#d9730d"
+_SERIES = (_BLUE, "#2f9e79", "#8a5fbf", "#b5487d", "#7a7a3a", "#5b7c99")
+_NUMBERS_UP_TO = 32  # classes; cells of a larger matrix have no room for a number
+
+
+def confusion_figure(confusion: Tensor, classes: Sequence[str]) -> Figure:
+    """Draw a confusion matrix whose rows add up to 100 %: what became of the pixels of each true class.
+
+    Args:
+        confusion: Integers C×C, row = truth, column = prediction.
+        classes: The C class names. A class without a true pixel gets an empty row.
+    """
+    counts = confusion.detach().cpu().double()
+    truth = counts.sum(dim=1, keepdim=True)
+    percent = (100 * counts / truth.clamp(min=1)).numpy()
+    size = len(classes)
+    cell = min(0.42, 16 / size)
+    figure = _figure(2.6 + cell * size, 2.0 + cell * size)
+    axes = figure.add_subplot()
+    image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
+    small = 8.5 if size <= _NUMBERS_UP_TO else max(3.0, 260 / size)
+    axes.set_xticks(range(size), classes, rotation=60, ha="right", rotation_mode="anchor", fontsize=small)
+    axes.set_yticks(range(size), classes, fontsize=small)
+    axes.set_xlabel("prediction", color=_INK)
+    axes.set_ylabel("truth", color=_INK)
+    axes.tick_params(length=0, colors=_INK)
+    axes.set_xticks([edge - 0.5 for edge in range(size + 1)], minor=True)
+    axes.set_yticks([edge - 0.5 for edge in range(size + 1)], minor=True)
+    axes.grid(which="minor", color="#e4e7eb", linewidth=0.6)
+    axes.tick_params(which="minor", length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    if size <= _NUMBERS_UP_TO:
+        for row in range(size):
+            if not truth[row]:
+                axes.text((size - 1) / 2, row, "no true pixel", ha="center", va="center", fontsize=6.5, color=_FAINT)
+                continue
+            for column in range(size):
+                value = percent[row, column]
+                if value >= 0.5:
+                    colour = "white" if value > 55 else _INK
+                    axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color=colour)
+    axes.set_title("Share of each true class, in %", loc="left", fontsize=11, color=_INK)
+    bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, ticks=[0, 50, 100])
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8, colors=_INK)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Panel:
+    title: str
+    lines: dict[str, tuple[list[int], list[float]]]
+
+
+def curves_figure(metrics_csv: str | Path) -> Figure:
+    """Draw loss, scores and learning rates over the training steps, one small plot each.
+
+    Args:
+        metrics_csv: File of `MetricsCSV`. Whatever is missing in it is not drawn; an empty one says so.
+    """
+    columns, rows = read_rows(metrics_csv)
+    series = {name: line for name in columns if (line := _series(rows, name))[0]}
+    rates = {name.removeprefix("lr-"): line for name, line in series.items() if _is_rate(name)}
+    panels = [
+        _Panel("loss", {name.partition("/")[0]: line for name, line in series.items() if name in _LOSSES}),
+        _Panel("mIoU", {name.partition("/")[0]: line for name, line in series.items() if name in _MIOUS}),
+        _Panel("accuracy", {_ACCURACIES[name]: line for name, line in series.items() if name in _ACCURACIES}),
+        _Panel("learning rate", _distinct(rates)),
+    ]
+    panels = [panel for panel in panels if panel.lines]
+    count = max(1, len(panels))
+    across = min(2, count)
+    down = math.ceil(count / across)
+    figure = _figure(5.2 * across, 3.2 * down)
+    if not panels:
+        axes = figure.add_subplot()
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "nothing was logged yet", ha="center", va="center", color=_FAINT)
+    last = max((int(row["step"]) for row in rows), default=0)
+    for place, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(down, across, place)
+        _draw(axes, panel)
+        axes.set_xlim(-0.02 * last, max(1.0, 1.02 * last))
+    return figure
+
+
+_LOSSES = ("train/loss", "val/loss")
+_MIOUS = ("train/miou", "val/miou")
+_ACCURACIES = {"val/pixel_accuracy": "pixel accuracy", "val/mean_accuracy": "mean accuracy", "val/fwiou": "fw IoU"}
+
+
+def _draw(axes: Axes, panel: _Panel) -> None:
+    for index, (name, (steps, values)) in enumerate(panel.lines.items()):
+        if name == "train" and panel.title == "loss":
+            axes.plot(steps, values, color=_BLUE, alpha=0.28, linewidth=0.9)
+            axes.plot(steps, _smooth(values), color=_BLUE, linewidth=1.7, label="train")
+        elif name == "val":
+            axes.plot(steps, values, color=_ORANGE, linewidth=1.5, marker="o", markersize=3.5, label="val")
+        else:
+            marker = "o" if panel.title == "accuracy" else None
+            axes.plot(
+                steps,
+                values,
+                color=_SERIES[index % len(_SERIES)],
+                linewidth=1.5,
+                marker=marker,
+                markersize=3,
+                label=name,
+            )
+    if panel.title == "mIoU" and "val" in panel.lines:
+        steps, values = panel.lines["val"]
+        best = max(range(len(values)), key=values.__getitem__)
+        axes.axhline(values[best], color=_FAINT, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+        axes.set_title(f"best {values[best]:.3f} at step {steps[best]}", loc="right", fontsize=8.5, color=_ORANGE)
+    axes.set_title(panel.title, loc="left", fontsize=11, color=_INK)
+    axes.set_xlabel("step", fontsize=8.5, color=_INK)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.grid(axis="y", color="#e4e7eb", linewidth=0.7)
+    axes.tick_params(length=0, labelsize=8.5, colors=_INK)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_FAINT)
+    if panel.title == "loss":
+        axes.set_ylim(bottom=0, top=_loss_limit(panel))
+    elif panel.title == "learning rate":
+        axes.set_ylim(bottom=0)
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    if len(panel.lines) > 1 or "val" not in panel.lines:
+        axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK)
+
+
+def _series(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
+    points = [(int(row["step"]), float(row[name])) for row in rows if name in row]
+    points = [(step, value) for step, value in points if math.isfinite(value)]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+def _is_rate(name: str) -> bool:
+    return name.startswith("lr-") and not name.endswith(("-momentum", "-weight_decay"))
+
+
+def _distinct(rates: dict[str, tuple[list[int], list[float]]]) -> dict[str, tuple[list[int], list[float]]]:
+    """Parameter groups that share one rate share one line."""
+    named: dict[str, tuple[list[int], list[float]]] = {}
+    groups: list[tuple[list[str], tuple[list[int], list[float]]]] = []
+    for name, line in rates.items():
+        short = name.rpartition("/")[2]
+        for names, drawn in groups:
+            if drawn == line:
+                names.append(short)
+                break
+        else:
+            groups.append(([short], line))
+    for names, line in groups:
+        named[", ".join(names)] = line
+    return named
+
+
+def _smooth(values: Sequence[float]) -> list[float]:
+    """Mean of each value and its neighbours, over about a twentieth of the curve."""
+    reach = len(values) // 40
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    smoothed = []
+    for index in range(len(values)):
+        here = min(reach, index, len(values) - 1 - index)
+        smoothed.append((sums[index + here + 1] - sums[index - here]) / (2 * here + 1))
+    return smoothed
+
+
+def _loss_limit(panel: _Panel) -> float | None:
+    """Keep one wild first value from flattening the rest: cut at twice the 95th percentile."""
+    values = sorted(value for _, line in panel.lines.values() for value in line)
+    if not values:
+        return None
+    return min(values[-1] * 1.05, 2 * values[int(0.95 * (len(values) - 1))]) or None
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A white figure in inches, drawn without a window and without pyplot's global state."""
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure

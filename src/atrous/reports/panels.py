@@ -1,0 +1,155 @@
+"""Pictures that show what a model does: input, truth, prediction and error side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from atrous.data.label_space import IGNORE_COLOUR, LabelSpace
+from atrous.errors import AtrousError
+
+_BACKGROUND = (255, 255, 255)
+_INK = (31, 41, 51)
+_QUIET = (97, 110, 124)
+_WRONG = (220, 38, 38)
+_GAP = 6
+_CAPTION = 20
+_LEGEND_LINE = 18
+_SWATCH = 12
+_TITLES = ("input", "truth", "prediction", "error")
+
+RGB = NDArray[np.uint8]
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+Entry = tuple[str, tuple[int, int, int]]
+
+
+def panel(
+    image: Tensor | NDArray[Any],
+    truth: Tensor | NDArray[Any],
+    prediction: Tensor | NDArray[Any],
+    label_space: LabelSpace,
+    name: str,
+) -> RGB:
+    """One image as a strip: input, truth, prediction, and error with wrong pixels in red.
+
+    In the error tile right pixels show the dimmed grey image and ignored pixels the colour of the void. The line above
+    names the image and the share of right pixels; the line below is the legend of the classes that occur.
+
+    Args:
+        image: RGB 3×H×W, 0 to 255.
+        truth: Train ids H×W, or the ignored id.
+        prediction: Train ids H×W.
+        label_space: Names and colours of the ids.
+        name: Caption, usually the name of the sample.
+
+    Returns:
+        uint8 RGB, height × width × 3; tiles between 160 and 512 pixels wide, whatever the size of the image.
+
+    Raises:
+        AtrousError: The sizes of the three maps differ.
+    """
+    picture = _array(image).transpose(1, 2, 0)
+    truth, prediction = _array(truth), _array(prediction)
+    if not picture.shape[:2] == truth.shape == prediction.shape:
+        raise AtrousError(
+            f"{name}: image {picture.shape[:2]}, truth {truth.shape} and prediction {prediction.shape} differ in size"
+        )
+    counted = truth != label_space.ignore_index
+    wrong = counted & (truth != prediction)
+    tiles = [
+        picture,
+        label_space.colorize(truth),
+        label_space.colorize(prediction),
+        _error(picture, wrong, ~counted),
+    ]
+    width, height = _tile_size(picture.shape[1], picture.shape[0])
+    smooth = (True, False, False, False)
+    pictures = [
+        Image.fromarray(tile).resize((width, height), Image.Resampling.BOX if soft else Image.Resampling.NEAREST)
+        for tile, soft in zip(tiles, smooth, strict=True)
+    ]
+    font = ImageFont.load_default(13)
+    full_width = 4 * width + 5 * _GAP
+    present = np.union1d(truth[counted], prediction[counted])
+    entries: list[Entry] = [(label_space.classes[index], label_space.palette[index]) for index in present]
+    if not counted.all():
+        entries.append(("ignored", IGNORE_COLOUR))
+    legend = _legend_lines(entries, full_width, font)
+    bottom = _GAP + 2 * _CAPTION + height + _GAP
+    canvas = Image.new("RGB", (full_width, bottom + _LEGEND_LINE * len(legend) + 2 * _GAP), _BACKGROUND)
+    draw = ImageDraw.Draw(canvas)
+    share = f"{100 * (1 - wrong.sum() / counted.sum()):.1f} % of the pixels right" if counted.any() else "all ignored"
+    draw.text((_GAP, _GAP), name, fill=_INK, font=ImageFont.load_default(14))
+    draw.text((full_width - _GAP, _GAP), share, fill=_QUIET, font=font, anchor="ra")
+    for column, (title, tile) in enumerate(zip(_TITLES, pictures, strict=True)):
+        left = _GAP + column * (width + _GAP)
+        draw.text((left, _GAP + _CAPTION), title, fill=_QUIET, font=font)
+        canvas.paste(tile, (left, _GAP + 2 * _CAPTION))
+    _draw_legend(draw, legend, bottom, font)
+    return np.asarray(canvas)
+
+
+def contact_sheet(panels: Sequence[RGB]) -> RGB:
+    """Stack panels into one picture, the narrower ones filled up with white on the right.
+
+    Args:
+        panels: At least one panel, uint8 RGB.
+
+    Raises:
+        AtrousError: There is no panel.
+    """
+    if not panels:
+        raise AtrousError("a contact sheet needs at least one panel")
+    width = max(each.shape[1] for each in panels)
+    rows = [np.pad(each, ((0, 0), (0, width - each.shape[1]), (0, 0)), constant_values=255) for each in panels]
+    return np.concatenate(rows)
+
+
+def _array(values: Tensor | NDArray[Any]) -> NDArray[np.uint8]:
+    array = values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+    return np.ascontiguousarray(array).astype(np.uint8)
+
+
+def _tile_size(width: int, height: int) -> tuple[int, int]:
+    """Small images grow by a whole factor, so that captions fit; large ones shrink to 512 pixels."""
+    if width > 512:
+        return 512, max(1, round(height * 512 / width))
+    factor = -(-160 // width)
+    return width * factor, height * factor
+
+
+def _error(picture: RGB, wrong: NDArray[np.bool_], ignored: NDArray[np.bool_]) -> RGB:
+    grey = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    error = np.repeat((0.5 * grey + 50)[..., None], 3, axis=2).astype(np.uint8)
+    error[wrong] = _WRONG
+    error[ignored] = IGNORE_COLOUR
+    return error
+
+
+def _legend_lines(entries: Sequence[Entry], width: int, font: Font) -> list[list[tuple[int, Entry]]]:
+    """Break the legend into lines; every entry comes with its left edge."""
+    lines: list[list[tuple[int, Entry]]] = [[]]
+    left = _GAP
+    for entry in entries:
+        needed = _SWATCH + 5 + round(font.getlength(entry[0])) + 14
+        if lines[-1] and left + needed > width:
+            lines.append([])
+            left = _GAP
+        lines[-1].append((left, entry))
+        left += needed
+    return lines
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, lines: list[list[tuple[int, Entry]]], top: int, font: Font) -> None:
+    for number, line in enumerate(lines):
+        middle = top + number * _LEGEND_LINE + _LEGEND_LINE // 2
+        for left, (name, colour) in line:
+            box = (left, middle - _SWATCH // 2, left + _SWATCH, middle + _SWATCH // 2)
+            draw.rectangle(box, fill=colour, outline=(190, 197, 205))
+            draw.text((left + _SWATCH + 5, middle), name, fill=_INK, font=font, anchor="lm")

@@ -1,0 +1,63 @@
+"""What a run was: configuration, overrides and commit, written before it starts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.tree import Tree
+
+
+def record_run(run_dir: str | Path, config: Mapping[str, Any], overrides: Sequence[str], repository: Path) -> None:
+    """Write ``config.yaml``, ``overrides.yaml`` and ``git_commit.txt`` into a run's folder and print the configuration.
+
+    Args:
+        run_dir: The run's folder.
+        config: The resolved configuration as plain data.
+        overrides: What was said on the command line.
+        repository: Checkout whose commit is recorded.
+    """
+    folder = Path(run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+    (folder / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
+    (folder / "git_commit.txt").write_text(git_commit(repository) + "\n")
+    Console().print(config_tree(config))
+
+
+def config_tree(config: Mapping[str, Any]) -> Tree:
+    """The configuration as a tree, one branch a group."""
+    tree = Tree("configuration", guide_style="dim")
+    for name, node in config.items():
+        _grow(tree, str(name), node)
+    return tree
+
+
+def git_commit(repository: Path) -> str:
+    """Hash of the checked-out commit, with ``+changes`` if files differ from it; ``unknown`` outside a checkout."""
+    try:
+        commit = _git(repository, "rev-parse", "HEAD")
+        changed = _git(repository, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changed else "")
+
+
+def _grow(tree: Tree, name: str, node: Any) -> None:
+    if isinstance(node, Mapping) and node:
+        branch = tree.add(f"[bold]{name}[/bold]")
+        for key, value in node.items():
+            _grow(branch, str(key), value)
+    else:
+        value = node if isinstance(node, str) else json.dumps(node)
+        tree.add(f"{name}: {value}", style="default")
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=repository, check=True, capture_output=True, text=True)
+    return done.stdout.strip()

@@ -1,0 +1,7 @@
+"""Training: the LightningModule and what it is made of."""
+
+from atrous.training.batch_norm import freeze_batch_norm
+from atrous.training.parameter_groups import parameter_groups
+from atrous.training.task import SegmentationTask
+
+__all__ = ["SegmentationTask", "freeze_batch_norm", "parameter_groups"]

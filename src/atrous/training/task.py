@@ -1,0 +1,225 @@
+"""Training, validation and test of a Segmentor under Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from atrous.checkpoints.card import Card
+from atrous.data.label_space import LabelSpace
+from atrous.errors import AtrousError
+from atrous.metrics.confusion import Scores
+from atrous.metrics.protocol import Protocol
+from atrous.metrics.segmentation_score import SegmentationScore
+from atrous.segmentor import Segmentor
+from atrous.training.batch_norm import freeze_batch_norm
+from atrous.training.parameter_groups import parameter_groups
+
+Batch = Mapping[str, Any]
+
+
+class SegmentationTask(LightningModule):
+    """Joins network, loss, optimiser, schedule and score.
+
+    Attributes:
+        segmentor: The network.
+        label_space: What its classes are.
+        inference: Maps (segmentor, images) to probabilities in validation and test; callbacks may wrap it.
+        last_scores: Scores of the latest validation or test.
+        last_confusion: Its confusion matrix, int64, on the CPU.
+    """
+
+    def __init__(
+        self,
+        *,
+        segmentor: Segmentor,
+        loss: nn.Module,
+        inference: Callable[[Segmentor, Tensor], Tensor],
+        label_space: LabelSpace,
+        splits: Mapping[str, str],
+        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer] | None = None,
+        schedule: Callable[[int], Callable[[int], float]] | None = None,
+        learning_rate: float = 0.007,
+        weight_decay: float = 4e-5,
+        head_factor: float = 10.0,
+        freeze_batch_norm: bool = False,
+        channels_last: bool = False,
+        compile: bool = False,
+        seed: int = 0,
+        recipe: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            segmentor: The network.
+            loss: Called with logits B×C×H×W and labels B×H×W.
+            inference: Called with the network and images; gives probabilities.
+            label_space: The data set's classes.
+            splits: Name of the split behind ``val`` and ``test``, for the protocol.
+            optimizer: Called with parameter groups; needed for training only.
+            schedule: Called with the number of steps of the run; gives the factor for each step.
+            learning_rate: Base learning rate, the backbone's.
+            weight_decay: Weight decay of the convolutions.
+            head_factor: Learning rate of new layers over the backbone's.
+            freeze_batch_norm: Keep statistics, scale and shift of every batch norm.
+            channels_last: Lay tensors out with channels last; faster with most convolution libraries.
+            compile: Compile the network.
+            seed: Seeds dropout, together with the step.
+            recipe: The configuration as plain data; kept in checkpoints.
+        """
+        super().__init__()
+        self.segmentor = segmentor
+        self.loss = loss
+        self.inference = inference
+        self.label_space = label_space
+        self.last_scores: Scores | None = None
+        self.last_confusion: Tensor | None = None
+        self._splits = dict(splits)
+        self._optimizer = optimizer
+        self._schedule = schedule
+        self._learning_rate = learning_rate
+        self._weight_decay = weight_decay
+        self._head_factor = head_factor
+        self._freeze_batch_norm = freeze_batch_norm
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._seed = seed
+        self._recipe = dict(recipe or {})
+        self._score_card: dict[str, Any] | None = None
+        self._confusion = SegmentationScore(label_space.num_classes, ignore_index=label_space.ignore_index)
+        self._validation_loss = MeanMetric()
+        if freeze_batch_norm:
+            self.train(self.training)
+        self.segmentor.to(memory_format=self._memory_format)  # type: ignore[call-overload]
+        if compile:
+            self.segmentor.compile()
+
+    def train(self, mode: bool = True) -> SegmentationTask:
+        """Switch to training; a frozen batch norm stays in evaluation."""
+        super().train(mode)
+        if self._freeze_batch_norm:
+            freeze_batch_norm(self.segmentor)
+        return self
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser over parameter groups, with a schedule that moves at every step."""
+        if self._optimizer is None or self._schedule is None:
+            raise AtrousError("training needs an optimizer and a schedule")
+        steps = self.trainer.max_steps
+        if steps < 1:
+            raise AtrousError(f"trainer.max_steps is {steps}; schedules count steps, so give a positive number")
+        groups = parameter_groups(
+            self.segmentor, self._learning_rate, weight_decay=self._weight_decay, head_factor=self._head_factor
+        )
+        optimizer = self._optimizer(groups)
+        scheduler = LambdaLR(optimizer, self._schedule(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss on logits at the labels' full resolution (DeepLabv3 §4.1)."""
+        # Dropout depends on seed, batch and rank alone: a resumed run draws what the uninterrupted one would have.
+        torch.manual_seed(
+            hash((self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)) & (2**63 - 1)
+        )
+        image, mask = self._images(batch), batch["mask"]
+        loss: Tensor = self.loss(self.segmentor(image), mask)
+        self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
+        return loss * self._share_of_pixels(mask)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Predict whole images and count."""
+        return self._evaluate(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Predict whole images and count."""
+        return self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the validation split."""
+        self._finish_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Score the test split."""
+        self._finish_evaluation("test")
+
+    def protocol(self, stage: str, *, checkpoint: str | None = None) -> Protocol:
+        """How the scores of ``val`` or ``test`` are measured."""
+        return Protocol(
+            dataset=self.label_space.name,
+            split=self._splits[stage],
+            output_stride=self.segmentor.output_stride,
+            checkpoint=checkpoint,
+        )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to use the weights without the code that made them."""
+        checkpoint[Card.KEY] = Card(
+            label_space=self.label_space,
+            preprocessing=self.segmentor.preprocessing(),
+            recipe=self._recipe,
+            score=self._score_card,
+        ).to_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other classes before its tensors are looked at."""
+        card = Card.of(checkpoint)
+        if card.label_space.classes != self.label_space.classes:
+            raise AtrousError(
+                f"the checkpoint knows the {card.label_space.num_classes} classes of {card.label_space.name!r}, the data "
+                f"set has the {self.label_space.num_classes} of {self.label_space.name!r}: use init_from=<checkpoint> to "
+                "start a new run from its weights"
+            )
+        self._score_card = card.score
+
+    def _images(self, batch: Batch) -> Tensor:
+        image: Tensor = batch["image"]
+        return image.contiguous(memory_format=self._memory_format)
+
+    def _share_of_pixels(self, mask: Tensor) -> Tensor | float:
+        """Weight that makes the mean over processes of mean losses the mean over all their pixels."""
+        if self.trainer.world_size == 1:
+            return 1.0
+        pixels = (mask != self.label_space.ignore_index).sum().float()
+        mean = self.trainer.strategy.reduce(pixels.clone(), reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        return pixels / mean.clamp(min=1)
+
+    def _evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        probabilities = self.inference(self.segmentor, self._images(batch))
+        prediction = probabilities.argmax(dim=1)
+        mask: Tensor = batch["mask"].long()
+        counted = mask != self.label_space.ignore_index
+        of_truth = probabilities.gather(1, mask.where(counted, 0).unsqueeze(1)).squeeze(1)
+        losses = -of_truth.clamp(min=torch.finfo(of_truth.dtype).tiny).log()
+        self._validation_loss.update(losses, weight=counted.to(losses.dtype))
+        self._confusion.update(prediction, mask)
+        return {"prediction": prediction.to(torch.uint8)}
+
+    def _finish_evaluation(self, stage: str) -> None:
+        scores = self._confusion.compute()
+        self.last_scores, self.last_confusion = scores, self._confusion.total_confusion()
+        loss = float(self._validation_loss.compute())
+        self._confusion.reset()
+        self._validation_loss.reset()
+        if self.trainer.sanity_checking:
+            return
+        self._score_card = {
+            **scores.to_dict(self.label_space.classes),
+            "protocol": self.protocol(stage).to_dict(),
+            "step": self.global_step,
+        }
+        values = {
+            "loss": loss,
+            "miou": scores.miou,
+            "pixel_accuracy": scores.pixel_accuracy,
+            "mean_accuracy": scores.mean_accuracy,
+            "fwiou": scores.frequency_weighted_iou,
+        }
+        values |= {f"iou/{name}": iou for name, iou in zip(self.label_space.classes, scores.iou, strict=True)}
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, rank_zero_only=False)

@@ -1,0 +1,52 @@
+"""Log files get a few plain lines; terminals get bars; other processes get nothing."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+from atrous.callbacks import RunProgress
+
+
+def lines_of(fit: Callable[..., Any], *, terminal: bool, **options: Any) -> list[str]:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=terminal, width=100)
+    fit([RunProgress(console=console, **options)], steps=40)
+    return file.getvalue().splitlines()
+
+
+def test_log_file_gets_plain_lines(fit: Callable[..., Any]) -> None:
+    lines = lines_of(fit, terminal=False, every_n_steps=10)
+    assert not any("\x1b" in line for line in lines)
+    steps = [line for line in lines if "steps/s" in line]
+    assert [line.split()[1] for line in steps] == ["10/40", "20/40", "30/40", "40/40"]
+    assert all(re.search(r"loss \d\.\d{3}  [\d.]+ steps/s  \d:\d\d:\d\d left$", line) for line in steps)
+    validations = [line for line in lines if "validation" in line]
+    assert len(validations) == 20
+    assert validations[0].startswith("step 2/40  validation: mIoU 0.")
+    assert len(lines) == len(steps) + len(validations)
+
+
+def test_long_runs_do_not_flood_a_log_file(fit: Callable[..., Any]) -> None:
+    assert sum("steps/s" in line for line in lines_of(fit, terminal=False)) == 20
+
+
+def test_terminal_gets_a_bar_over_the_whole_run(fit: Callable[..., Any]) -> None:
+    text = "\n".join(lines_of(fit, terminal=True))
+    assert "40/40" in text
+    assert "validation: mIoU" in text
+    assert text.count("training") < 200
+    assert text.rstrip().endswith("\x1b[?25h"), "the cursor is shown again"
+
+
+def test_disabled_progress_is_silent(fit: Callable[..., Any]) -> None:
+    file = io.StringIO()
+    progress = RunProgress(console=Console(file=file))
+    progress.disable()
+    fit([progress])
+    progress.print("nothing")
+    assert file.getvalue() == ""

@@ -1,0 +1,57 @@
+"""A run leaves figures and a summary, and remembers its best score over a resume."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from atrous.callbacks import LearningRates, ResumePoint, RunReport
+from atrous.loggers import MetricsCSV
+
+
+def test_figures_summary_and_table(fit: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loggers = [MetricsCSV(tmp_path), TensorBoardLogger(tmp_path, name="tensorboard", version="")]
+    task, _ = fit([RunReport(tmp_path, title="demo"), LearningRates()], logger=loggers)
+
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["confusion.png", "curves.png"]
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    best, last = summary["scores"]
+    assert (best["label"], last["label"], last["step"]) == ("best", "last", 4)
+    assert last["miou"] == task.last_scores.miou
+    assert best["miou"] >= last["miou"]
+    assert best["protocol"]["checkpoint"] == "best.ckpt"
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8").startswith("# demo\n")
+
+    printed = capsys.readouterr().out
+    assert best["protocol_line"] in printed
+    assert "sky" in printed
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [image.step for image in events.Images("confusion_matrix")] == [2, 4]
+    assert [text.step for text in events.Tensors("classes/text_summary")] == [2, 4]
+    assert [text.step for text in events.Tensors("confusion_counts/text_summary")] == [4]
+    header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
+    assert header.startswith("step,epoch,lr-SGD,train/loss,val/miou")
+
+
+def test_best_score_survives_a_resume(fit: Callable[..., Any], tmp_path: Path) -> None:
+    first = RunReport(tmp_path)
+    last = tmp_path / "last.ckpt"
+    fit([first, ResumePoint(str(last))], steps=4)
+    known = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["scores"]
+
+    resumed = RunReport(tmp_path)
+    fit([resumed, ResumePoint(str(last))], steps=4, ckpt_path=str(last))
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["scores"] == known
+    assert resumed.state_dict() == first.state_dict()
+
+
+def test_learning_rates_need_no_logger(fit: Callable[..., Any]) -> None:
+    fit([LearningRates()], logger=False)

@@ -1,0 +1,22 @@
+"""The line that stands next to a score."""
+
+from __future__ import annotations
+
+import json
+
+from atrous.metrics import Protocol
+
+
+def test_plain_protocol() -> None:
+    protocol = Protocol("voc", "val", 16, checkpoint="best.ckpt")
+    assert str(protocol) == "voc val · OS 16 · scale 1 · no flip · whole image · no CRF · best.ckpt"
+
+
+def test_everything_switched_on() -> None:
+    protocol = Protocol("cityscapes", "test", 8, scales=(0.5, 1.0, 1.75), flip=True, window=(513, 769), crf="torch")
+    assert str(protocol) == "cityscapes test · OS 8 · scales 0.5, 1, 1.75 · flip · window 513×769 · CRF torch"
+
+
+def test_round_trip_through_json() -> None:
+    protocol = Protocol("camvid", "val", None, scales=(0.75, 1.0), window=(360, 480))
+    assert Protocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol
