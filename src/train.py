@@ -29,11 +29,13 @@ def main(config: DictConfig) -> None:
     """Compose, build and fit; everything is written to the run's folder."""
     pl.seed_everything(config.seed, verbose=False)
     resume = resume_file(config)
-    data = build_data(config)
+    data = build_data(config.data)
     task = build_task(config, data)
     trainer = build_trainer(config)
     if trainer.is_global_zero:
         record_run(config.paths.run, plain(config), overrides(), REPOSITORY)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(plain(config))
     try:
         trainer.fit(task, datamodule=data, ckpt_path=resume)
     finally:

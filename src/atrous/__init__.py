@@ -1,0 +1,1 @@
+"""Atrous: the DeepLab family of semantic segmentation models."""

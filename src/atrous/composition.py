@@ -14,15 +14,16 @@ import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from atrous.checkpoints.atomic import AtomicCheckpointIO
-from atrous.checkpoints.card import Card, read_checkpoint
+from atrous.checkpoints.card import Card, read_checkpoint, require_same_classes
 from atrous.checkpoints.transfer import transfer_weights
 from atrous.data.class_weights import median_frequency_weights
 from atrous.data.data_module import SegmentationDataModule
-from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
 from atrous.segmentor import Segmentor
 from atrous.training.task import SegmentationTask
@@ -117,15 +118,23 @@ def checkpoint_file(path: str | Path) -> Path:
         for name in ("best.ckpt", "last.ckpt"):
             if (path / _CHECKPOINTS / name).is_file():
                 return path / _CHECKPOINTS / name
-        raise AtrousError(f"the folder {path} holds no {_CHECKPOINTS}/best.ckpt: give ckpt_path=<checkpoint or run folder>")
+        raise AtrousError(
+            f"the folder {path} holds no {_CHECKPOINTS}/best.ckpt: give ckpt_path=<checkpoint or run folder>"
+        )
     if not path.is_file():
         raise AtrousError(f"there is no checkpoint {path}")
     return path
 
 
-def build_data(config: DictConfig) -> SegmentationDataModule:
-    """Build the data module; complains about impossible validation intervals."""
-    return cast(SegmentationDataModule, build(config.data))
+def build_data(node: Any) -> SegmentationDataModule:
+    """Build the data module that a ``data`` node describes."""
+    return cast(SegmentationDataModule, build(node))
+
+
+def build_evaluation_data(config: DictConfig, card: Card) -> SegmentationDataModule:
+    """Build the data module whose test split is the split to score: of the data set asked for, or the checkpoint's."""
+    node = OmegaConf.create(card.recipe["data"]) if config.get("data") is None else config.data
+    return build_data(OmegaConf.merge(node, {"test_split": config.split}))
 
 
 def build_task(config: DictConfig, data: SegmentationDataModule) -> SegmentationTask:
@@ -154,15 +163,20 @@ def build_task(config: DictConfig, data: SegmentationDataModule) -> Segmentation
 
 
 def build_evaluation_task(
-    config: DictConfig, segmentor: Segmentor, label_space: LabelSpace, data: SegmentationDataModule
+    config: DictConfig, segmentor: Segmentor, card: Card, data: SegmentationDataModule
 ) -> SegmentationTask:
-    """Wrap a trained network for validation or test."""
+    """Wrap a trained network for validation and test.
+
+    Raises:
+        AtrousError: The data set has other classes than the checkpoint.
+    """
+    require_same_classes(card.label_space, data.label_space)
     return SegmentationTask(
         segmentor=segmentor,
-        loss=build(config.loss) if "loss" in config else hydra.utils.get_class("torch.nn.Identity")(),
         inference=build(config.inference),
-        label_space=label_space,
+        label_space=data.label_space,
         splits={stage: data.split(stage) for stage in ("val", "test")},
+        channels_last=config.channels_last,
     )
 
 
@@ -175,16 +189,19 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
     _refuse_children_in_multirun(config)
     loggers = [build(node) for node in (config.get("logger") or {}).values() if node is not None]
     callbacks = [build(node) for node in (config.get("callbacks") or {}).values() if node is not None]
+    settings = {
+        "logger": loggers or False,
+        "callbacks": callbacks,
+        "plugins": [AtomicCheckpointIO()],
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+    }
     try:
-        return cast(
-            pl.Trainer,
-            build(config.trainer, logger=loggers or False, callbacks=callbacks, plugins=[AtomicCheckpointIO()]),
-        )
-    except (InstantiationException, ValueError) as error:
+        return cast(pl.Trainer, build(config.trainer, **settings))
+    except (MisconfigurationException, ValueError) as error:
         if isinstance(error, AtrousError):
             raise
-        cause = error.__cause__ or error
-        raise AtrousError(f"the trainer refused its settings: {str(cause).splitlines()[0]}") from error
+        raise AtrousError(f"the trainer refused its settings: {str(error).splitlines()[0]}") from error
 
 
 def resume_file(config: DictConfig) -> str | None:

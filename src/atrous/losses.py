@@ -50,7 +50,8 @@ class CrossEntropy(nn.Module):
         """
         if self.class_weights is not None and len(self.class_weights) != logits.shape[1]:
             raise AtrousError(
-                f"loss.class_weights has {len(self.class_weights)} values for {logits.shape[1]} classes; give one per class"
+                f"loss.class_weights has {len(self.class_weights)} values for {logits.shape[1]} classes; "
+                "give one per class"
             )
         target = target.long()
         total = F.cross_entropy(

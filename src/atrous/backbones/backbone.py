@@ -8,7 +8,6 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-
 Grid = Literal["points", "cells"]
 
 
@@ -36,10 +35,10 @@ class Backbone(nn.Module, ABC):
     Attributes:
         mean: Mean of the input that the weights expect, per RGB channel, in units of 1 (0 black, 1 white).
         std: Standard deviation likewise.
-        grid: Where feature ``i`` of a map with stride ``s`` lies in the image. ``points``: on pixel ``s·i``, because all
-            kernels are odd; an image of ``s·n + 1`` pixels then has ``n + 1`` features, the outermost on its corners
-            (DeepLab's 513 → 33). ``cells``: in the middle of pixels ``s·i … s·i + s − 1``, because kernels are even
-            (patch embeddings); an image of ``s·n`` pixels has ``n`` features.
+        grid: Where feature ``i`` of a map with stride ``s`` lies in the image. ``points``: on pixel ``s·i``, as all
+            kernels are odd; an image of ``s·n + 1`` pixels has ``n + 1`` features, the outermost on its corners
+            (DeepLab's 513 → 33). ``cells``: in the middle of pixels ``s·i … s·i + s − 1``, as kernels are even (patch
+            embeddings); an image of ``s·n`` pixels has ``n`` features.
     """
 
     mean: tuple[float, float, float]

@@ -1,8 +1,8 @@
 """Output stride as a property of a built network.
 
 Every strided or spatially extended layer is described once by its native geometry and by the stride of its *input* in
-the undilated network. From these its stride and atrous rate follow for any output stride, in any order, as often as one
-likes: a layer whose input has native stride ``s`` works at ``min(s, OS)`` and makes up for the rest with the atrous rate
+the undilated network. From these its stride and atrous rate follow for any output stride, in any order, as often as
+one likes: a layer whose input has native stride ``s`` works at ``min(s, OS)`` and makes up for the rest with the rate
 ``s / min(s, OS)``. The layer that loses its stride thereby keeps the rate of the layers before it, as in the papers
 (DeepLabv3 §3.1; TensorFlow slim; timm).
 """
@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import BlurPool2d, Conv2dSame
+from timm.layers.blur_pool import BlurPool2d
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.layers.std_conv import ScaledStdConv2dSame, StdConv2dSame
 from torch import Tensor, nn
@@ -85,7 +87,7 @@ def find_spatial_layers(network: nn.Module) -> list[SpatialLayer]:
     Average poolings are replaced by ``AtrousAvgPool2d`` on the way.
 
     Args:
-        network: Network at its native stride; called with a 1×3×128×128 image.
+        network: A timm model at its native stride.
 
     Returns:
         The layers in the order of execution.
@@ -115,11 +117,11 @@ def native_stride(feature: Tensor) -> int:
     return 1 << max(0, round(math.log2(_PROBE_SIZE / feature.shape[-2])))
 
 
-def probe(network: nn.Module, *, extra: int = 0) -> None:
+def probe(network: Any, *, extra: int = 0) -> None:
     """Run the network once on a blank image in evaluation mode, without gradients, and restore its modes.
 
     Args:
-        network: The network.
+        network: A timm model.
         extra: Pixels by which the image is wider and higher than 128.
     """
     parameter = next(network.parameters())
@@ -129,7 +131,7 @@ def probe(network: nn.Module, *, extra: int = 0) -> None:
     network.eval()
     try:
         with torch.no_grad():
-            network(image)
+            network.forward_features(image)
     finally:
         for module, training in modes:
             module.training = training

@@ -52,7 +52,9 @@ def load_pretrained(network: nn.Module, *, model_name: str, source: bool | str) 
 
 
 def _some(what: str, names: list[str]) -> str:
-    return f"{len(names)} tensors {what}" + (f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else "")
+    return f"{len(names)} tensors {what}" + (
+        f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
+    )
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
@@ -83,11 +85,16 @@ def _from_hub(model_name: str) -> dict[str, Tensor]:
     if config is None or not config.has_weights:
         raise AtrousError(f"timm has no ImageNet weights for backbone {model_name!r}: {advice}")
     if not _is_cached(config) and not _hub_answers():
-        raise AtrousError(f"the ImageNet weights of backbone {model_name!r} are not on this machine and timm's hub cannot be reached: {advice}")
+        raise AtrousError(
+            f"the ImageNet weights of backbone {model_name!r} are not on this machine and timm's hub cannot be "
+            f"reached: {advice}"
+        )
     try:
         return dict(timm.create_model(model_name, pretrained=True).state_dict())
     except Exception as error:
-        raise AtrousError(f"downloading the ImageNet weights of backbone {model_name!r} failed ({error}): {advice}") from error
+        raise AtrousError(
+            f"downloading the ImageNet weights of backbone {model_name!r} failed ({error}): {advice}"
+        ) from error
 
 
 def _is_cached(config: timm.models.PretrainedCfg) -> bool:

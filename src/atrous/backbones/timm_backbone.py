@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ class TimmBackbone(Backbone):
     The network keeps timm's layer and tensor names. Layers behind the last tap (classifier, last convolution of the
     MobileNet family) are removed, so every parameter that is left takes part in the result.
     """
+
+    network: Any
 
     def __init__(
         self,
@@ -44,7 +47,6 @@ class TimmBackbone(Backbone):
         super().__init__()
         self.name = name
         self.network = _create(name)
-        load_pretrained(self.network, model_name=name, source=pretrained)
         config = self.network.pretrained_cfg
         self.mean = _rgb(config["mean"])
         self.std = _rgb(config["std"])
@@ -66,11 +68,12 @@ class TimmBackbone(Backbone):
             self._channels, self._native_strides = self._measure_taps()
         except (RuntimeError, AssertionError, KeyError) as error:
             raise AtrousError(
-                f"backbone {name!r} does not give feature maps for images of any size ({error}); choose a convolutional "
-                "model such as resnet50"
+                f"backbone {name!r} does not give feature maps for images of any size ({error}); choose a "
+                "convolutional model such as resnet50"
             ) from error
         self.grid: Grid = "points" if self._has_point_grid() else "cells"
         self._stop_changing_taps_in_place()
+        load_pretrained(self.network, model_name=name, source=pretrained)
         self._output_stride = max(self._native_strides)
         self.set_output_stride(output_stride)
 
@@ -94,15 +97,30 @@ class TimmBackbone(Backbone):
                 f"output stride {output_stride} is impossible for backbone {self.name!r}; valid are "
                 f"{', '.join(map(str, possible)) or f'none (its features end at stride {native})'}"
             )
+        before = self._output_stride
+        try:
+            self._apply_output_stride(output_stride)
+        except AtrousError:
+            self._apply_output_stride(before)
+            raise
+
+    def _apply_output_stride(self, output_stride: int) -> None:
         for layer in self._spatial_layers:
             layer.apply(output_stride)
         self._output_stride = output_stride
-        measured = self._measure_taps()[1]
-        if measured != [spec.stride for spec in self.features]:
-            raise AtrousError(
-                f"output stride {output_stride} is impossible for backbone {self.name!r}: it reduces its input in a "
-                f"way that cannot be dilated (strides of its features became {measured}); use output stride {native}"
-            )
+        wanted = [spec.stride for spec in self.features]
+        try:
+            measured = self._measure_taps()[1]
+        except RuntimeError as error:
+            raise self._cannot_be_dilated(output_stride, "its branches no longer fit together") from error
+        if measured != wanted:
+            raise self._cannot_be_dilated(output_stride, f"the strides of its features became {measured}")
+
+    def _cannot_be_dilated(self, output_stride: int, reason: str) -> AtrousError:
+        return AtrousError(
+            f"output stride {output_stride} is impossible for backbone {self.name!r}: it reduces its input in a way "
+            f"that cannot be dilated ({reason}); use output stride {self._native_strides[-1]}"
+        )
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the tapped maps of B×3×H×W normalised images."""
@@ -189,7 +207,7 @@ class _Tap:
         self.taken[self.name] = output
 
 
-def _create(name: str) -> nn.Module:
+def _create(name: str) -> Any:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise AtrousError(f"timm knows no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))

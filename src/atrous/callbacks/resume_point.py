@@ -49,4 +49,4 @@ class ResumePoint(Callback):
 
     def _save(self, trainer: Trainer) -> None:
         self._saved_step = trainer.global_step
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)

@@ -54,7 +54,9 @@ class Card:
         if not isinstance(plain, Mapping):
             raise AtrousError(f"{where} was not written by Atrous: it has no label space and recipe")
         if plain["format"] > cls.FORMAT:
-            raise AtrousError(f"{where} has format {plain['format']}, newer than this version's {cls.FORMAT}: update Atrous")
+            raise AtrousError(
+                f"{where} has format {plain['format']}, newer than this version's {cls.FORMAT}: update Atrous"
+            )
         return cls(
             label_space=LabelSpace.from_dict(plain["label_space"]),
             preprocessing=dict(plain["preprocessing"]),
@@ -81,6 +83,20 @@ def read_checkpoint(path: str | Path) -> tuple[Card, dict[str, Tensor]]:
         if name.startswith(prefix)
     }
     return card, weights
+
+
+def require_same_classes(checkpoint: LabelSpace, data: LabelSpace) -> None:
+    """Refuse to use weights on a data set of other classes.
+
+    Raises:
+        AtrousError: The names of the classes differ.
+    """
+    if checkpoint.classes != data.classes:
+        raise AtrousError(
+            f"the checkpoint knows the {checkpoint.num_classes} classes of {checkpoint.name!r}, the data set has the "
+            f"{data.num_classes} of {data.name!r}: choose the data set that it was trained on, or train a new run from "
+            "its weights with init_from=<checkpoint>"
+        )
 
 
 def load_plain(path: str | Path) -> dict[str, Any]:

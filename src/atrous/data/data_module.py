@@ -82,7 +82,8 @@ class SegmentationDataModule(LightningDataModule):
         rank, world_size, accumulate = self._shard()
         if self.batch_size % world_size:
             raise AtrousError(
-                f"data.batch_size={self.batch_size} counts all devices and must be a multiple of their number ({world_size})"
+                f"data.batch_size={self.batch_size} counts all devices and must be a multiple of their "
+                f"number ({world_size})"
             )
         dataset = self.dataset("train")
         stream = TrainingStream(
@@ -159,7 +160,7 @@ class _Augmented(Dataset[Sample]):
         self.seed = seed
 
     def __getitem__(self, draw: Draw) -> Sample:
-        return self.augment(self.dataset[draw.index], (self.seed << 40) + draw.number)
+        return self.augment(self.dataset[draw.sample], (self.seed << 40) + draw.number)
 
 
 class _Whole(Dataset[Sample]):

@@ -15,11 +15,11 @@ class Draw(NamedTuple):
     """One draw from the training stream.
 
     Attributes:
-        index: Which sample of the data set.
+        sample: Index into the data set.
         number: How many draws came before it in the whole run; seeds its augmentation.
     """
 
-    index: int
+    sample: int
     number: int
 
 
@@ -98,7 +98,7 @@ class ResumableLoader(DataLoader[Sample]):
 
 
 class EachOnce(Sampler[int]):
-    """Every ``world_size``-th sample in order: over all processes each sample exactly once, none repeated to fill up."""
+    """Every ``world_size``-th sample in order: over all processes each sample once, none repeated to fill up."""
 
     def __init__(self, length: int, *, rank: int = 0, world_size: int = 1) -> None:
         """Set the shard; see the class."""

@@ -10,9 +10,7 @@ def conv_block(in_channels: int, out_channels: int, *, kernel: int = 1, rate: in
 
     Weights start as TensorFlow slim's (Xavier uniform).
     """
-    convolution = nn.Conv2d(
-        in_channels, out_channels, kernel, padding=rate * (kernel // 2), dilation=rate, bias=False
-    )
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=rate * (kernel // 2), dilation=rate, bias=False)
     nn.init.xavier_uniform_(convolution.weight)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +81,7 @@ class DeepLabV3PlusHead(Head):
         self.low_level = conv_block(features[self.low_level_index].channels, low_level_channels)
         block = separable_conv_block if separable else conv_block
         widths = [aspp_channels + low_level_channels] + [decoder_channels] * decoder_depth
-        self.refinement = nn.Sequential(
-            *(block(before, after, kernel=3) for before, after in zip(widths, widths[1:], strict=False))
-        )
+        self.refinement = nn.Sequential(*(block(before, after, kernel=3) for before, after in pairwise(widths)))
         self.classifier = classifier(widths[-1], num_classes)
 
     def set_output_stride(self, output_stride: int) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 class Head(nn.Module, ABC):
     """Features of a backbone become class scores.
 
-    Heads are constructed with the keyword arguments ``features`` (the backbone's ``FeatureSpec``s), ``grid`` (its grid),
-    ``output_stride`` and ``num_classes``, besides their own.
+    Heads are constructed with the keyword arguments ``features`` (the backbone's ``FeatureSpec``s), ``grid`` (its
+    grid), ``output_stride`` and ``num_classes``, besides their own.
     """
 
     @abstractmethod

@@ -24,7 +24,7 @@ def parameter_groups(
         head_factor: Learning rate of all other layers over the backbone's.
 
     Returns:
-        Optimiser groups named ``backbone``, ``backbone_no_decay``, ``head``, ``head_no_decay``; empty ones are left out.
+        Optimiser groups named ``backbone``, ``backbone_no_decay``, ``head``, ``head_no_decay``, without empty ones.
     """
     groups: dict[str, dict[str, Any]] = {}
     for part, factor in (("backbone", 1.0), ("head", head_factor)):

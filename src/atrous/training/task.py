@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from atrous.checkpoints.card import Card
+from atrous.checkpoints.card import Card, require_same_classes
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
 from atrous.metrics.confusion import Scores
@@ -40,10 +40,10 @@ class SegmentationTask(LightningModule):
         self,
         *,
         segmentor: Segmentor,
-        loss: nn.Module,
         inference: Callable[[Segmentor, Tensor], Tensor],
         label_space: LabelSpace,
         splits: Mapping[str, str],
+        loss: nn.Module | None = None,
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer] | None = None,
         schedule: Callable[[int], Callable[[int], float]] | None = None,
         learning_rate: float = 0.007,
@@ -59,11 +59,11 @@ class SegmentationTask(LightningModule):
 
         Args:
             segmentor: The network.
-            loss: Called with logits B×C×H×W and labels B×H×W.
             inference: Called with the network and images; gives probabilities.
             label_space: The data set's classes.
             splits: Name of the split behind ``val`` and ``test``, for the protocol.
-            optimizer: Called with parameter groups; needed for training only.
+            loss: Called with logits B×C×H×W and labels B×H×W. Loss, optimizer and schedule are for training only.
+            optimizer: Called with parameter groups.
             schedule: Called with the number of steps of the run; gives the factor for each step.
             learning_rate: Base learning rate, the backbone's.
             weight_decay: Weight decay of the convolutions.
@@ -96,7 +96,7 @@ class SegmentationTask(LightningModule):
         self._validation_loss = MeanMetric()
         if freeze_batch_norm:
             self.train(self.training)
-        self.segmentor.to(memory_format=self._memory_format)  # type: ignore[call-overload]
+        self.segmentor.to(memory_format=self._memory_format)
         if compile:
             self.segmentor.compile()
 
@@ -109,8 +109,8 @@ class SegmentationTask(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimiser over parameter groups, with a schedule that moves at every step."""
-        if self._optimizer is None or self._schedule is None:
-            raise AtrousError("training needs an optimizer and a schedule")
+        if self.loss is None or self._optimizer is None or self._schedule is None:
+            raise AtrousError("training needs a loss, an optimizer and a schedule")
         steps = self.trainer.max_steps
         if steps < 1:
             raise AtrousError(f"trainer.max_steps is {steps}; schedules count steps, so give a positive number")
@@ -128,6 +128,7 @@ class SegmentationTask(LightningModule):
             hash((self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)) & (2**63 - 1)
         )
         image, mask = self._images(batch), batch["mask"]
+        assert self.loss is not None
         loss: Tensor = self.loss(self.segmentor(image), mask)
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
         return loss * self._share_of_pixels(mask)
@@ -169,12 +170,7 @@ class SegmentationTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other classes before its tensors are looked at."""
         card = Card.of(checkpoint)
-        if card.label_space.classes != self.label_space.classes:
-            raise AtrousError(
-                f"the checkpoint knows the {card.label_space.num_classes} classes of {card.label_space.name!r}, the data "
-                f"set has the {self.label_space.num_classes} of {self.label_space.name!r}: use init_from=<checkpoint> to "
-                "start a new run from its weights"
-            )
+        require_same_classes(card.label_space, self.label_space)
         self._score_card = card.score
 
     def _images(self, batch: Batch) -> Tensor:

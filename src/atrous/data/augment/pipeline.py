@@ -9,6 +9,7 @@ import albumentations
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from atrous.data.augment.random_scale_crop import MEAN_COLOUR, RandomScaleCrop
 from atrous.data.dataset import RawSample, Sample
@@ -81,15 +82,21 @@ class Augmentation:
             for transform in self.others:
                 transform.set_random_state(generator, choose)
                 data = transform(**data)
-        height, width = self.crop_size
-        planes = np.empty((3, height, width), dtype=np.uint8)
-        cv2.split(data["image"], list(planes))
         return {
-            "image": torch.from_numpy(planes),
+            "image": torch.from_numpy(_planes(data["image"])),
             "mask": torch.from_numpy(np.ascontiguousarray(data["mask"])),
             "name": raw.name,
             "size": self.crop_size,
         }
+
+
+def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """HxWx3 to contiguous 3xHxW; no copy where that is how the memory is arranged already."""
+    planes = image.transpose(2, 0, 1)
+    if not planes.flags.c_contiguous:
+        planes = np.empty(planes.shape, dtype=np.uint8)
+        cv2.split(image, list(planes))
+    return planes
 
 
 def _colour_transforms(color: Mapping[str, float]) -> list[albumentations.BasicTransform]:

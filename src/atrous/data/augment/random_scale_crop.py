@@ -69,19 +69,37 @@ def resize_window(image: NDArray[np.uint8], window: Window, *, fill: tuple[int, 
         fill: Value of the padding, one number per channel.
 
     Returns:
-        uint8 array of the crop's size; its memory need not be contiguous.
+        uint8 array of the crop's size; a view of planes in memory, so that a tensor of them needs no further copy.
     """
     rows, columns = window.rows, window.columns
     if rows.scaled == rows.source and columns.scaled == columns.source:
         kept = image[rows.start : rows.start + rows.kept, columns.start : columns.start + columns.kept]
-        return _finish(kept if window.flip else kept.copy(), window, fill, flip=window.flip)
+        return _finish(kept, window, fill)
     vertical, horizontal = _aligned(rows), _aligned(columns)
     if vertical is None or horizontal is None:
-        return _finish(_warp(image, rows, columns), window, fill, flip=window.flip)
+        return _finish(_warp(image, rows, columns), window, fill)
     part = image[vertical.source_start : vertical.source_stop, horizontal.source_start : horizontal.source_stop]
     wide = np.asarray(cv2.resize(part, (horizontal.length, vertical.length), interpolation=cv2.INTER_LINEAR), np.uint8)
     bottom, right = vertical.offset + rows.kept, horizontal.offset + columns.kept
-    return _finish(wide[vertical.offset : bottom, horizontal.offset : right], window, fill, flip=window.flip)
+    return _finish(wide[vertical.offset : bottom, horizontal.offset : right], window, fill)
+
+
+def _finish(kept: NDArray[np.uint8], window: Window, fill: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Copy what is kept into one plane per channel, mirrored and padded as the window wants."""
+    (height, width), bottom, right = window.crop, window.rows.kept, window.columns.kept
+    left = width - right if window.flip else 0
+    planes = np.empty((kept.shape[2], height, width), dtype=np.uint8)
+    inner = list(planes[:, :bottom, left : left + right])
+    cv2.split(kept, inner)
+    if window.flip:
+        for plane in inner:
+            cv2.flip(plane, 1, dst=plane)
+    if bottom < height or right < width:
+        for plane, value in zip(planes, fill, strict=True):
+            plane[bottom:] = value
+            plane[:bottom, :left] = value
+            plane[:bottom, left + right :] = value
+    return planes.transpose(1, 2, 0)
 
 
 def resize_mask_window(mask: NDArray[np.uint8], window: Window, *, fill: int) -> NDArray[np.uint8]:
@@ -95,7 +113,7 @@ def resize_mask_window(mask: NDArray[np.uint8], window: Window, *, fill: int) ->
     Returns:
         uint8 array of the crop's size.
     """
-    rows, columns = window.rows, window.columns
+    rows, columns, (height, width), _ = window
     row_of, column_of = nearest(rows), nearest(columns)
     top, left = int(row_of[0]), int(column_of[0])
     part = mask[top : int(row_of[-1]) + 1, left : int(column_of[-1]) + 1]
@@ -107,25 +125,18 @@ def resize_mask_window(mask: NDArray[np.uint8], window: Window, *, fill: int) ->
     kept = cv2.transpose(cv2.transpose(part).take(column_of[::-1] if window.flip else column_of, axis=0))
     if rows.scaled >= rows.source:
         kept = kept.take(row_of, axis=0)
-    return _finish(np.asarray(kept, np.uint8), window, (fill,), flip=False)
-
-
-def _finish(kept: NDArray[np.uint8], window: Window, fill: tuple[int, ...], *, flip: bool) -> NDArray[np.uint8]:
-    """Mirror what is kept, if it is not mirrored yet, and pad it on the side where the bottom right has come to lie."""
-    if flip:
-        kept = np.asarray(cv2.flip(kept, 1), np.uint8)
-    bottom, side = window.crop[0] - window.rows.kept, window.crop[1] - window.columns.kept
+    bottom, side = height - rows.kept, width - columns.kept
     if bottom or side:
         left, right = (side, 0) if window.flip else (0, side)
-        kept = np.asarray(cv2.copyMakeBorder(kept, 0, bottom, left, right, cv2.BORDER_CONSTANT, value=fill), np.uint8)
-    return kept
+        kept = cv2.copyMakeBorder(kept, 0, bottom, left, right, cv2.BORDER_CONSTANT, value=(fill,))
+    return np.asarray(kept, np.uint8)
 
 
 def nearest(span: Span, *, every: int = 1) -> NDArray[np.intp]:
     """Source position that contains the centre of each kept scaled pixel (or of each `every`-th)."""
-    position = np.arange(span.start, span.start + span.kept, every)
     # (x + 1/2) N / n in whole numbers
-    return (2 * position + 1) * span.source // (2 * span.scaled)
+    odd = np.arange(2 * span.start + 1, 2 * (span.start + span.kept), 2 * every)
+    return odd * span.source // (2 * span.scaled)
 
 
 class _Aligned(NamedTuple):
@@ -137,14 +148,16 @@ class _Aligned(NamedTuple):
 
 def _aligned(span: Span) -> _Aligned | None:
     """Smallest widening of the span whose ends fall on edges of source pixels, or None where there is none in reach."""
-    _, scaled, start, kept = span
-    first = _edge(range(start, max(start - _REACH, -1), -1), span)
-    last = _edge(range(start + kept, min(start + kept + _REACH, scaled + 1)), span)
-    if first is None or last is None:
+    source, scaled, start, kept = span
+    # the outermost half source pixel of a part has no neighbour to be mixed with, unless the image ends there as well
+    margin = -(-scaled // (2 * source)) if scaled > source else 0
+    first, last = max(start - margin, 0), min(start + kept + margin, scaled)
+    left = _edge(range(first, max(first - _REACH, -1), -1), span)
+    right = _edge(range(last, min(last + _REACH, scaled + 1)), span)
+    if left is None or right is None:
         return None
-    ratio = span.source / scaled
-    source_start = round(first * ratio)
-    return _Aligned(source_start, max(round(last * ratio), source_start + 1), start - first, last - first)
+    source_start = round(left * source / scaled)
+    return _Aligned(source_start, max(round(right * source / scaled), source_start + 1), start - left, right - left)
 
 
 def _edge(positions: range, span: Span) -> int | None:
@@ -251,7 +264,7 @@ class RandomScaleCrop(albumentations.DualTransform):
         return {"window": window._replace(flip=True) if self.py_random.random() < self.flip else window}
 
     def apply_with_params(self, params: dict[str, Any], *_: Any, **data: Any) -> dict[str, Any]:
-        """Transform image and mask; unlike the base class, leave it to the next user to make memory contiguous."""
+        """Transform image and mask; unlike the base class, leave the memory as it is: the next user arranges it."""
         window: Window = params["window"]
         if data.get("mask") is not None:
             data["mask"] = self.apply_to_mask(data["mask"], window)
@@ -270,11 +283,8 @@ class RandomScaleCrop(albumentations.DualTransform):
             pixel = self._pixel_of_a_class(mask)
             if pixel is not None:
                 row, column = pixel
-                centre_row, centre_column = (
-                    (2 * row + 1) * height // (2 * size[0]),
-                    (2 * column + 1) * width // (2 * size[1]),
-                )
-                return self._window(size, (height, width), (centre_row, centre_column))
+                centre = int((row + 0.5) * height / size[0]), int((column + 0.5) * width / size[1])
+                return self._window(size, (height, width), centre)
         window = self._window(size, (height, width), None)
         if mask is not None and self.max_class_share is not None:
             for _ in range(_CROP_TRIALS):
@@ -287,7 +297,10 @@ class RandomScaleCrop(albumentations.DualTransform):
         spans = []
         for axis, crop in enumerate(self.crop_size):
             room = max(0, scaled[axis] - crop)
-            start = self.py_random.randint(0, room) if centre is None else min(max(0, centre[axis] - crop // 2), room)
+            if centre is None:
+                start = int(self.py_random.random() * (room + 1))
+            else:
+                start = min(max(0, centre[axis] - crop // 2), room)
             spans.append(Span(size[axis], scaled[axis], start, min(crop, scaled[axis])))
         return Window(spans[0], spans[1], self.crop_size)
 

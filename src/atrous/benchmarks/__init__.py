@@ -1,0 +1,34 @@
+"""Measurements that time us and a named peer side by side; one module a suite, each with a function `run`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from atrous.errors import AtrousError
+
+SUITES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def run_suite(name: str, options: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """Run a suite.
+
+    Args:
+        name: One of `SUITES`.
+        options: Arguments of the suite's `run`.
+        console: Where the suite prints its table.
+
+    Returns:
+        The result as plain values, for JSON.
+
+    Raises:
+        AtrousError: There is no such suite.
+    """
+    if name not in SUITES:
+        raise AtrousError(f"there is no benchmark suite {name!r}; choose one of {', '.join(SUITES)}")
+    result: dict[str, Any] = importlib.import_module(f"{__name__}.{name}").run(console, **options)
+    return result

@@ -1,0 +1,48 @@
+"""Score a checkpoint: ``python src/evaluate.py ckpt_path=<checkpoint or run folder> data=voc [output_stride=8]``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+from rich.console import Console
+
+from atrous.composition import (
+    build_evaluation_data,
+    build_evaluation_task,
+    build_trainer,
+    checkpoint_file,
+    explained,
+    load_segmentor,
+    register_resolvers,
+)
+from atrous.reports.tables import score_table
+
+register_resolvers()
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
+@explained
+def main(config: DictConfig) -> None:
+    """Predict every image of a split whole and print and write its scores with their protocol."""
+    checkpoint = checkpoint_file(config.ckpt_path)
+    segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride)
+    data = build_evaluation_data(config, card)
+    task = build_evaluation_task(config, segmentor, card, data)
+    trainer = build_trainer(config)
+    trainer.test(task, datamodule=data, verbose=False)
+    if not trainer.is_global_zero or task.last_scores is None:
+        return
+    protocol = task.protocol("test", checkpoint=str(checkpoint))
+    Console().print(score_table(task.last_scores, data.label_space.classes, protocol))
+    scores = {"protocol": protocol.to_dict(), **task.last_scores.to_dict(data.label_space.classes)}
+    output = Path(config.output or f"{config.paths.run}/scores.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(scores, indent=2) + "\n")
+    Console().print(f"{protocol}: mIoU {100 * task.last_scores.miou:.2f} % → {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Real files of Pascal VOC and CamVid through the data sets and the augmentation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from atrous.data.augment import Augmentation
+from atrous.data.camvid import CamVid
+from atrous.data.dataset import SegmentationDataset
+from atrous.data.voc import VOC2012, voc_colour_map
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def voc(shared: Path) -> Path:
+    return shared / "data" / "VOCdevkit" / "VOC2012"
+
+
+@pytest.fixture(scope="module")
+def camvid(shared: Path) -> Path:
+    return shared / "data" / "camvid"
+
+
+def check_every(data: SegmentationDataset, step: int) -> np.ndarray:
+    """Look at every `step`-th sample; return how many pixels each id has."""
+    augment = Augmentation(129, max_class_share=0.75, rare_class_probability=0.3, color={"brightness": 0.3})
+    counts = np.zeros(256, dtype=np.int64)
+    for index in range(0, len(data), step):
+        image, mask, name = data[index]
+        assert image.shape == (*mask.shape, 3), name
+        assert image.dtype == mask.dtype == np.uint8
+        assert image.std() > 1, name
+        counts += np.bincount(mask.ravel(), minlength=256)
+        sample = augment(data[index], index)
+        assert sample["image"].shape == (3, 129, 129)
+        assert set(np.unique(sample["mask"])) <= set(np.unique(mask)) | {255}
+    assert counts[data.label_space.num_classes : 255].sum() == 0
+    return counts
+
+
+@pytest.mark.parametrize(("split", "length"), [("train", 442), ("val", 150), ("trainval", 592), ("trainaug", 1642)])
+def test_voc_lists_have_the_counts_of_their_readme(voc: Path, split: str, length: int) -> None:
+    assert len(VOC2012(split, root=voc.parent)) == length
+
+
+@pytest.mark.parametrize("split", ["train", "val", "trainaug"])
+def test_voc_samples(voc: Path, split: str) -> None:
+    counts = check_every(VOC2012(split, root=voc), 20)
+    assert counts[0] > counts[1:21].max()
+    assert counts[255] > 0
+
+
+def test_voc_trainaug_reads_masks_without_border_beyond_the_official_ones(voc: Path) -> None:
+    official = set(VOC2012("train", root=voc).names)
+    data = VOC2012("trainaug", root=voc)
+    further = [index for index, name in enumerate(data.names) if name not in official]
+    assert len(further) == 1200
+    assert all((data[index].mask != 255).all() for index in further[::100])
+
+
+def test_voc_colours_are_those_in_the_real_files(voc: Path) -> None:
+    data = VOC2012("val", root=voc)
+    expected = [value for colour in voc_colour_map(256) for value in colour]
+    for path in data.masks[::30]:
+        with Image.open(path) as mask:
+            palette = mask.getpalette()
+            painted = np.asarray(mask.convert("RGB"))
+            ids = np.asarray(mask)
+        assert palette is not None
+        assert palette[: 21 * 3] == expected[: 21 * 3]
+        assert np.array_equal(painted, data.label_space.colorize(ids))
+
+
+@pytest.mark.parametrize(("split", "length"), [("train", 367), ("val", 101), ("trainval", 468)])
+def test_camvid_has_the_counts_of_its_readme(camvid: Path, split: str, length: int) -> None:
+    assert len(CamVid(split, root=camvid)) == length
+
+
+def test_camvid_samples_have_the_class_shares_of_their_readme(camvid: Path) -> None:
+    counts = check_every(CamVid("trainval", root=camvid), 5)
+    assert counts[255] > 0
+    shares = counts[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 255]] / counts.sum()
+    readme = [0.1519, 0.2384, 0.0089, 0.3107, 0.0540, 0.1115, 0.0111, 0.0155, 0.0498, 0.0064, 0.0071, 0.0346]
+    assert np.allclose(shares, readme, atol=0.01)
