@@ -19,27 +19,35 @@ from atrous.composition import (
 )
 from atrous.loggers import finish_wandb
 from atrous.reports.run_record import record_run
+from atrous.training import SegmentationTask
 
 register_resolvers()
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
-@explained
-def main(config: DictConfig) -> None:
-    """Compose, build and fit; everything is written to the run's folder."""
+def train(config: DictConfig) -> SegmentationTask:
+    """Build everything that the configuration names and fit; the run's folder gets all that is written."""
     pl.seed_everything(config.seed, verbose=False)
     resume = resume_file(config)
     data = build_data(config.data)
     task = build_task(config, data)
     trainer = build_trainer(config)
+    recipe = plain(config)
     if trainer.is_global_zero:
-        record_run(config.paths.run, plain(config), overrides(), REPOSITORY)
+        record_run(config.paths.run, recipe, overrides(), REPOSITORY)
     for logger in trainer.loggers:
-        logger.log_hyperparams(plain(config))
+        logger.log_hyperparams(recipe)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=resume)
     finally:
         finish_wandb()
+    return task
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="train")
+@explained
+def main(config: DictConfig) -> None:
+    """Compose and train."""
+    train(config)
 
 
 if __name__ == "__main__":

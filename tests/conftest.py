@@ -1,11 +1,21 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests: where real data lies, and small data sets in the true file formats."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+from PIL import Image
+
+from atrous.composition import register_resolvers
+from atrous.data.voc import VOC_2012
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -22,4 +32,82 @@ def shared() -> Path:
     folder = Path(os.environ.get("ATROUS_SHARED", REPOSITORY.parent / "shared"))
     if not (folder / "data").is_dir():
         pytest.skip(f"no real data: {folder / 'data'} does not exist (set ATROUS_SHARED)")
+    return folder
+
+
+@pytest.fixture
+def composed(repository: Path, tmp_path: Path) -> Callable[..., DictConfig]:
+    """Compose an entry point's configuration as its command line would, with the run's folder under ``tmp_path``."""
+    register_resolvers()
+
+    def compose_entry_point(name: str, *overrides: str, run: str = "run") -> DictConfig:
+        GlobalHydra.instance().clear()
+        folder = tmp_path / run
+        with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
+            config = compose(
+                name, [f"paths.run={folder}", f"paths.logs={tmp_path / 'logs'}", *overrides], return_hydra_config=True
+            )
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        return config
+
+    return compose_entry_point
+
+
+VOC_LISTS = {
+    "train": ["2007_000001", "2007_000002"],
+    "val": ["2008_000003"],
+    "trainval": ["2007_000001", "2007_000002", "2008_000003"],
+    "trainaug": ["2007_000001", "2007_000002", "2009_000004"],
+    "trainval_aug": ["2007_000001", "2007_000002", "2008_000003", "2009_000004"],
+}
+
+
+def write_picture(path: Path, size: tuple[int, int], seed: int) -> None:
+    """Write an RGB picture of height x width pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def write_ids(path: Path, ids: np.ndarray, palette: Sequence[int] | None) -> None:
+    """Write label ids as a greyscale PNG or, with 768 palette entries, as a palette PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(ids.astype(np.uint8))
+    if palette is not None:
+        picture.putpalette(list(palette))
+    picture.save(path)
+
+
+@pytest.fixture
+def voc_folder(tmp_path: Path) -> Path:
+    """A devkit with four pictures of 24x32 pixels; masks have an object, a border of 255 and background."""
+    folder = tmp_path / "VOCdevkit" / "VOC2012"
+    lists = folder / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for split, names in VOC_LISTS.items():
+        (lists / f"{split}.txt").write_text("\n".join(names) + "\n")
+    for seed, name in enumerate(VOC_LISTS["trainval_aug"]):
+        write_picture(folder / "JPEGImages" / f"{name}.jpg", (24, 32), seed)
+        ids = np.zeros((24, 32), dtype=np.uint8)
+        ids[4:16, 6:20] = 255
+        ids[6:14, 8:18] = 15
+        if name in VOC_LISTS["trainval"]:
+            write_ids(folder / "SegmentationClass" / f"{name}.png", ids, VOC_2012.png_palette())
+        ids[ids == 255] = 0
+        write_ids(folder / "SegmentationClassAug" / f"{name}.png", ids, None)
+    return folder
+
+
+@pytest.fixture
+def camvid_folder(tmp_path: Path) -> Path:
+    """The layout images/<split> + masks/<split> with three training and two validation frames."""
+    folder = tmp_path / "camvid"
+    for split, count in (("train", 3), ("val", 2)):
+        for index in range(count):
+            name = f"{split}_{index:03d}"
+            write_picture(folder / "images" / split / f"{name}.jpg", (36, 48), index)
+            ids = np.arange(36 * 48).reshape(36, 48) // 150  # 0 .. 11
+            write_ids(folder / "masks" / split / f"{name}.png", ids, None)
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +44,7 @@ def explained(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None
 
     @functools.wraps(main)
     def run(config: DictConfig) -> None:
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # between Lightning and PyTorch, not for users
         try:
             main(config)
         except AtrousError as error:

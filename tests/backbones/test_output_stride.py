@@ -143,6 +143,15 @@ def test_a_layer_that_cannot_be_dilated_is_named_and_the_backbone_still_works() 
             assert all(torch.equal(*pair) for pair in zip(before, blurred(image), strict=True))
 
 
+def test_branches_that_no_longer_fit_together_are_refused_and_the_backbone_still_works() -> None:
+    backbone = built("legacy_xception", 16)
+    with pytest.raises(AtrousError, match=r"output stride 8 is impossible for backbone 'legacy_xception'.*larger"):
+        backbone.set_output_stride(8)
+    assert [spec.stride for spec in backbone.features] == [2, 4, 8, 16, 16]
+    with torch.no_grad():
+        assert backbone.eval()(torch.zeros(1, 3, 64, 64))[-1].shape[-1] == 4
+
+
 def test_a_copy_is_independent() -> None:
     backbone = built("test_resnet", 16).eval()
     twin = copy.deepcopy(backbone)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -65,8 +66,14 @@ def _read_file(path: Path) -> dict[str, Tensor]:
             loaded: object = importlib.import_module("safetensors.torch").load_file(path)
         else:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise AtrousError(
+            f"cannot read weights from {path}: it is damaged, or holds more than tensors, numbers, strings, lists and "
+            "mappings"
+        ) from error
     except Exception as error:
-        raise AtrousError(f"cannot read weights from {path}: {error}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise AtrousError(f"cannot read weights from {path}: {reason}") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]

@@ -66,7 +66,7 @@ class TimmBackbone(Backbone):
             self._remove_layers_behind_last_tap()
             self._spatial_layers = find_spatial_layers(self.network)
             self._channels, self._native_strides = self._measure_taps()
-        except (RuntimeError, AssertionError, KeyError) as error:
+        except (RuntimeError, AssertionError, AttributeError, KeyError) as error:
             raise AtrousError(
                 f"backbone {name!r} does not give feature maps for images of any size ({error}); choose a "
                 "convolutional model such as resnet50"
@@ -119,7 +119,7 @@ class TimmBackbone(Backbone):
     def _cannot_be_dilated(self, output_stride: int, reason: str) -> AtrousError:
         return AtrousError(
             f"output stride {output_stride} is impossible for backbone {self.name!r}: it reduces its input in a way "
-            f"that cannot be dilated ({reason}); use output stride {self._native_strides[-1]}"
+            f"that cannot be dilated ({reason}); use a larger output stride or another backbone"
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -139,7 +139,11 @@ class TimmBackbone(Backbone):
         """Whether one pixel more than a multiple of the stride makes one feature more."""
         sizes = []
         for extra in (0, 1):
-            probe(self.network, extra=extra)
+            try:
+                probe(self.network, extra=extra)
+            except RuntimeError:  # branches that only fit together where every stride divides the size
+                self._taken.clear()
+                return False
             sizes.append(self._taken[self._tap_names[-1]].shape[-1])
             self._taken.clear()
         return sizes[1] == sizes[0] + 1
@@ -211,7 +215,7 @@ def _create(name: str) -> Any:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise AtrousError(f"timm knows no model {name!r}" + (f"; did you mean {', '.join(near)}?" if near else ""))
-    network = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+    network = timm.create_model(name, pretrained=False, num_classes=0)
     info = getattr(network, "feature_info", None)
     strides = [f["reduction"] for f in info] if info else []
     if len(strides) < 2 or sorted(set(strides)) != strides:

@@ -1,5 +1,6 @@
 """What happens beside training: pictures, report, progress, averaged weights, the checkpoint to resume from."""
 
+from atrous.callbacks.baselines import Baselines
 from atrous.callbacks.learning_rates import LearningRates
 from atrous.callbacks.moving_average import MovingAverage
 from atrous.callbacks.panels import Panels
@@ -7,4 +8,4 @@ from atrous.callbacks.progress import RunProgress
 from atrous.callbacks.report import RunReport
 from atrous.callbacks.resume_point import ResumePoint
 
-__all__ = ["LearningRates", "MovingAverage", "Panels", "ResumePoint", "RunProgress", "RunReport"]
+__all__ = ["Baselines", "LearningRates", "MovingAverage", "Panels", "ResumePoint", "RunProgress", "RunReport"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,7 @@ class Card:
             AtrousError: It has none, or one of a newer format.
         """
         plain = checkpoint.get(cls.KEY)
-        if not isinstance(plain, Mapping):
+        if not isinstance(plain, Mapping) or "format" not in plain:
             raise AtrousError(f"{where} was not written by Atrous: it has no label space and recipe")
         if plain["format"] > cls.FORMAT:
             raise AtrousError(
@@ -76,6 +77,8 @@ def read_checkpoint(path: str | Path) -> tuple[Card, dict[str, Tensor]]:
     """
     checkpoint = load_plain(path)
     card = Card.of(checkpoint, str(path))
+    if "state_dict" not in checkpoint:
+        raise AtrousError(f"{path} holds no weights: it has a label space and a recipe but no state dict")
     prefix = "segmentor."
     weights = {
         name.removeprefix(prefix): tensor
@@ -109,8 +112,13 @@ def load_plain(path: str | Path) -> dict[str, Any]:
         raise AtrousError(f"there is no checkpoint {path}")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise AtrousError(
+            f"{path} is not a checkpoint that can be read as plain data: it is damaged, or holds more than tensors, "
+            "numbers, strings, lists and mappings"
+        ) from error
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise AtrousError(f"{path} is not a checkpoint that can be read as plain data ({reason})") from error
     if not isinstance(loaded, dict):
         raise AtrousError(f"{path} is not a checkpoint: it holds a {type(loaded).__name__}")

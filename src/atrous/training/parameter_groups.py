@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from atrous.segmentor import Segmentor
 
 
@@ -14,8 +12,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Split trainable parameters into backbone and new layers, each with and without weight decay.
 
-    Biases and the parameters of normalisation layers do not decay. Layers outside the backbone start from random
-    weights and learn ``head_factor`` times faster (DeepLabv1 §4, v2 §4.1).
+    Only filters decay: biases, scale and shift of normalisation layers, and other vectors do not. Layers outside the
+    backbone start from random weights and learn ``head_factor`` times faster (DeepLabv1 §4, v2 §4.1).
 
     Args:
         segmentor: The network.
@@ -31,13 +29,8 @@ def parameter_groups(
         for suffix, decay in (("", weight_decay), ("_no_decay", 0.0)):
             name = part + suffix
             groups[name] = {"name": name, "params": [], "lr": learning_rate * factor, "weight_decay": decay}
-    for module_name, module in segmentor.named_modules():
-        part = "backbone" if module_name.split(".")[0] == "backbone" else "head"
-        for name, parameter in module.named_parameters(recurse=False):
-            if parameter.requires_grad:
-                decays = name != "bias" and not isinstance(module, _NORMALISATIONS)
-                groups[part if decays else f"{part}_no_decay"]["params"].append(parameter)
+    for name, parameter in segmentor.named_parameters():
+        if parameter.requires_grad:
+            part = "backbone" if name.startswith("backbone.") else "head"
+            groups[part if parameter.ndim > 1 else f"{part}_no_decay"]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
-
-
-_NORMALISATIONS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)

@@ -73,8 +73,16 @@ class SegmentationTask(LightningModule):
             compile: Compile the network.
             seed: Seeds dropout, together with the step.
             recipe: The configuration as plain data; kept in checkpoints.
+
+        Raises:
+            AtrousError: The network has another number of classes than the data set.
         """
         super().__init__()
+        if segmentor.num_classes != label_space.num_classes:
+            raise AtrousError(
+                f"the network has {segmentor.num_classes} classes, the data set {label_space.name!r} has "
+                f"{label_space.num_classes}: build it with num_classes={label_space.num_classes}"
+            )
         self.segmentor = segmentor
         self.loss = loss
         self.inference = inference

@@ -1,0 +1,39 @@
+"""How much a score is worth: what can be had without knowing any shape."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from atrous.callbacks.scored_module import ScoredModule
+from atrous.data.baselines import score_baselines
+from atrous.data.data_module import SegmentationDataModule
+
+
+class Baselines(Callback):
+    """Scores the best constant and the best colour-only prediction on the validation split when training is done.
+
+    Prints them beside the model's last score and writes them to ``baselines.json`` in the run's folder.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        """Remember the run's folder."""
+        self._folder = Path(run_dir)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Fit the baselines to the training split and score them."""
+        data, module = trainer.datamodule, cast("ScoredModule", pl_module)  # type: ignore[attr-defined]
+        if not trainer.is_global_zero or not isinstance(data, SegmentationDataModule) or module.last_scores is None:
+            return
+        baselines = score_baselines(data.dataset("train"), data.dataset("val"))
+        values = {f"{name} prediction": scores.miou for name, scores in baselines.items()}
+        values["this model"] = module.last_scores.miou
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / "baselines.json").write_text(json.dumps(values, indent=2) + "\n")
+        protocol = module.protocol("val")
+        said = ", ".join(f"{name} {100 * miou:.1f} %" for name, miou in values.items())
+        Console().print(f"mIoU ({protocol.dataset} {protocol.split}): {said}")

@@ -1,0 +1,157 @@
+"""The images that a user names: which files they are, what their results are called, and their pixels."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from atrous.errors import AtrousError
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Endings of the files that are taken for images, in upper or lower case."""
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image to predict.
+
+    Attributes:
+        path: The file.
+        name: What its results are called: folders below the input folder and the file's name without suffix.
+    """
+
+    path: Path
+    name: Path
+
+
+def find_images(given: str, *, output: Path) -> list[ImageFile]:
+    """Find the images that a path or pattern means, in the order of their paths.
+
+    A folder is searched with its sub-folders. Hidden files, and files in an output folder inside the input folder, are
+    left out. Images that differ only in the suffix keep it in their names, so that none overwrites the results of
+    another: ``a.jpg`` and ``a.png`` become ``a.jpg`` and ``a.png``, not ``a`` twice.
+
+    Args:
+        given: An image, a folder, or a glob pattern (``**`` stands for any number of folders).
+        output: Folder that the results go to.
+
+    Raises:
+        AtrousError: There is no image, or results would lie among the images.
+    """
+    path = Path(given).expanduser()
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            _refuse(given, "is not an image by its suffix")
+        return [ImageFile(path, Path(path.stem))]
+    if path.is_dir():
+        root, files = path, _walk(path)
+    elif glob.has_magic(str(path)):
+        root, files = _fixed_part(path), map(Path, glob.iglob(str(path), recursive=True))
+    else:
+        _refuse(given, "does not exist")
+    if output.resolve() == root.resolve():
+        raise AtrousError(f"output={output} is the folder of the images: give another one, such as {output / 'labels'}")
+    inside = output.resolve() if output.resolve().is_relative_to(root.resolve()) else None
+    images = sorted(
+        file
+        for file in files
+        if file.suffix.lower() in SUFFIXES
+        and not file.name.startswith(".")
+        and file.is_file()
+        and not (inside and file.resolve().is_relative_to(inside))
+    )
+    if not images:
+        _refuse(given, "holds no image" if path.is_dir() else "matches no image")
+    names = _distinct_names(file.relative_to(root) for file in images)
+    return [ImageFile(file, name) for file, name in zip(images, names, strict=True)]
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Read an image as uint8 H×W×3 RGB, on the pixel grid that is stored: an orientation tag is not applied.
+
+    Grey and palette images are converted, 16-bit grey is scaled to 8 bit, and transparency is dropped, as in training.
+
+    Raises:
+        AtrousError: The file cannot be decoded; the sentence says why but does not name the file.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode == "F":
+                raise AtrousError("floating-point pixels have no known range; convert the file to 8 bit")
+            if image.mode.startswith("I"):
+                return _from_16_bit(np.asarray(image))
+            image.info.pop("transparency", None)
+            return np.asarray(image.convert("RGB"), dtype=np.uint8)
+    except AtrousError:
+        raise
+    except FileNotFoundError:
+        raise AtrousError("the file has gone") from None
+    except UnidentifiedImageError:
+        raise AtrousError("not a picture in a known format") from None
+    except Exception as error:  # decoders of broken files raise whatever they run into
+        raise AtrousError(f"cannot be decoded ({error or type(error).__name__})") from error
+
+
+def _from_16_bit(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
+    values = grey.astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise AtrousError("32-bit pixels have no known range; convert the file to 8 bit")
+    return np.repeat(((values + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder, links to folders followed, each folder once."""
+
+    def unlisted(error: OSError) -> None:
+        raise AtrousError(f"the folder {error.filename} cannot be listed: {error.strerror}") from error
+
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, onerror=unlisted, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(place, name) for name in files)
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folder above the first part of a pattern that stands for several names."""
+    fixed = Path()
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    return fixed
+
+
+def _distinct_names(files: Iterable[Path]) -> list[Path]:
+    """Names without suffix where that is enough to tell files apart, also where upper and lower case are the same."""
+    files = list(files)
+    whole: set[Path] = set()
+    while True:
+        names = [file if file in whole else file.with_suffix("") for file in files]
+        same: defaultdict[str, list[Path]] = defaultdict(list)
+        for file, name in zip(files, names, strict=True):
+            same[str(name).casefold()].append(file)
+        clashing = {file for group in same.values() if len(group) > 1 for file in group} - whole
+        if not clashing:
+            return names
+        whole |= clashing
+
+
+def _refuse(given: str, reason: str) -> NoReturn:
+    raise AtrousError(
+        f"input={given} {reason}: give an image, a folder or a glob pattern in quotes; accepted are "
+        f"{', '.join(SUFFIXES)}"
+    )

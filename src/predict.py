@@ -1,0 +1,60 @@
+"""Label images: ``python src/predict.py ckpt_path=<checkpoint or run> input=<image, folder or glob> output=...``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+from rich.console import Console
+
+from atrous.composition import build, checkpoint_file, explained, load_segmentor, register_resolvers
+from atrous.errors import AtrousError
+from atrous.prediction import Predictor, ResultFiles, choose_device, find_images, predict_files, with_progress
+
+register_resolvers()
+
+_REQUIRED = {"ckpt_path": "<checkpoint or run folder>", "input": "<image, folder or 'glob pattern'>"}
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="predict")
+@explained
+def main(config: DictConfig) -> None:
+    """Predict images, write masks and overlays, and report the files that could not be read; exits 1 if there are."""
+    for key, what in _REQUIRED.items():
+        if not config.get(key):
+            raise AtrousError(f"{key} is missing: give {key}={what}")
+    output = Path(str(config.output)).expanduser()
+    images = find_images(str(config.input), output=output)
+    device = choose_device(str(config.device))
+    checkpoint = checkpoint_file(str(config.ckpt_path))
+    segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride)
+    predictor = Predictor(segmentor, build(config.inference), device=device, precision=str(config.precision))
+    files = ResultFiles(output, card.label_space, overlay=config.overlay, alpha=config.alpha)
+    files.require_apart(images)
+    wanted = [image for image in images if not (config.skip_existing and files.exist(image))]
+
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    results = predict_files(wanted, predictor=predictor, write=files.write, batch_size=config.batch_size)
+    try:
+        failures = [result for result in with_progress(results, len(wanted), console) if result.failure is not None]
+    except KeyboardInterrupt:
+        print(f"interrupted: the same command with skip_existing=true output={output} goes on", file=sys.stderr)
+        sys.exit(130)
+    for result in failures:
+        print(f"not predicted: {result.image.path}: {result.failure}", file=sys.stderr)
+    if failures and len(failures) == len(images):
+        raise AtrousError(f"none of the {len(images)} images of input={config.input} could be predicted")
+    done, kept = len(wanted) - len(failures), len(images) - len(wanted)
+    counts = [f"{done} image{'s' * (done != 1)} predicted"]
+    counts += [f"{kept} existing kept"] if kept else []
+    counts += [f"{len(failures)} failed"] if failures else []
+    how = f"labels of {card.label_space.name} · OS {segmentor.output_stride} · {checkpoint}"
+    console.print(f"{', '.join(counts)} → {output} · {how}")
+    if failures:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Loaders of a run: what is in a batch, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from atrous.data import LabelSpace, RawSample, Sample, SegmentationDataModule, SegmentationDataset, to_sample
+from atrous.data.data_module import collate
+from atrous.errors import AtrousError
+
+SIZES = {"train": 7, "val": 5, "test": 3}
+
+
+class Numbers(SegmentationDataset):
+    """Images filled with their own index."""
+
+    label_space = LabelSpace("numbers", ("even", "odd"), ((0, 0, 0), (9, 9, 9)))
+
+    def __init__(self, *, split: str, root: str | None = None, size: tuple[int, int] = (4, 6)) -> None:
+        self.split = split
+        self.root = root
+        self.size = size
+        self.names = [f"{split}-{i}" for i in range(SIZES[split])]
+
+    def __getitem__(self, index: int) -> RawSample:
+        image = np.full((*self.size, 3), index, dtype=np.uint8)
+        return RawSample(image, np.full(self.size, index % 2, dtype=np.uint8), self.names[index])
+
+
+def stamped(raw: RawSample, seed: int) -> Sample:
+    """An augmentation that writes its seed into the name."""
+    sample = to_sample(raw)
+    sample["name"] = f"{raw.name}:{seed}"
+    return sample
+
+
+@pytest.fixture
+def module() -> Callable[..., SegmentationDataModule]:
+    def build(rank: int | None = None, world_size: int = 1, accumulate: int = 1, **options: Any) -> Any:
+        settings = {"batch_size": 4, "validate_every": 3, "num_workers": 0, "dataset": Numbers, "augment": stamped}
+        data = SegmentationDataModule(**{**settings, **options})
+        if rank is not None:
+            data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, accumulate_grad_batches=accumulate)
+        return data
+
+    return build
+
+
+def test_a_training_batch(module: Callable[..., SegmentationDataModule]) -> None:
+    (batch, *others) = list(module().train_dataloader())
+    assert len(others) == 2
+    assert batch["image"].shape == (4, 3, 4, 6)
+    assert batch["mask"].shape == (4, 4, 6)
+    assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
+    assert batch["size"] == [(4, 6)] * 4
+    for image, mask, name in zip(batch["image"], batch["mask"], batch["name"], strict=True):
+        index = int(name.split("-")[1].split(":")[0])
+        assert bool((image == index).all())
+        assert bool((mask == index % 2).all())
+
+
+def test_every_draw_of_a_run_is_augmented_with_a_seed_of_its_own(module: Callable[..., SegmentationDataModule]) -> None:
+    def seeds(seed: int) -> list[int]:
+        loader = module(seed=seed).train_dataloader()
+        return [int(name.split(":")[1]) for _ in range(4) for batch in loader for name in batch["name"]]
+
+    both = seeds(0) + seeds(1)
+    assert len(set(both)) == len(both) == 2 * 4 * 3 * 4
+
+
+def test_processes_together_train_on_the_batch_of_one(module: Callable[..., SegmentationDataModule]) -> None:
+    """Augmentation included: names carry the seeds."""
+    alone = [batch["name"] for batch in module().train_dataloader()]
+    shares = [[batch["name"] for batch in module(rank, 2).train_dataloader()] for rank in (0, 1)]
+    for batch, first, second in zip(alone, *shares, strict=True):
+        assert sorted(first + second) == sorted(batch)
+
+
+def test_accumulation_lengthens_the_chunk(module: Callable[..., SegmentationDataModule]) -> None:
+    """``validate_every`` counts optimiser steps, the loader batches."""
+    assert len(module(0, 1, accumulate=4).train_dataloader()) == 12
+
+
+def test_batch_size_has_to_be_shared_evenly(module: Callable[..., SegmentationDataModule]) -> None:
+    with pytest.raises(AtrousError, match=r"data\.batch_size=4 .*must be a multiple of their number \(3\)"):
+        module(0, 3).train_dataloader()
+
+
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_evaluation_sees_every_image_once_and_untouched(
+    module: Callable[..., SegmentationDataModule], stage: str
+) -> None:
+    def names(data: SegmentationDataModule) -> list[str]:
+        loader = data.val_dataloader() if stage == "val" else data.test_dataloader()
+        return [name for batch in loader for name in batch["name"]]
+
+    expected = [f"{stage}-{i}" for i in range(SIZES[stage])]
+    assert names(module(eval_batch_size=2)) == expected
+    assert sorted(names(module(0, 2)) + names(module(1, 2))) == expected
+
+
+def test_splits_go_by_their_given_names(module: Callable[..., SegmentationDataModule]) -> None:
+    data = module(train_split="val", test_split="train")
+    assert data.dataset("train").split == "val"
+    assert data.dataset("train") is data.dataset("val")
+    assert data.split("test") == "train"
+    assert data.label_space.name == "numbers"
+
+
+def test_root_reaches_the_data_set_only_where_given(module: Callable[..., SegmentationDataModule]) -> None:
+    assert vars(module(root="somewhere").dataset("val"))["root"] == "somewhere"
+    assert vars(module().dataset("val"))["root"] is None
+
+
+def test_images_of_different_sizes_cannot_share_a_batch(module: Callable[..., SegmentationDataModule]) -> None:
+    raws = [Numbers(split="val", size=size)[0] for size in ((4, 6), (5, 6))]
+    with pytest.raises(
+        AtrousError, match=r"different sizes \(4x6, 5x6\) cannot share a batch: set data\.eval_batch_size=1"
+    ):
+        collate([to_sample(raw) for raw in raws])
+
+
+def test_workers_deliver_the_same_batches(module: Callable[..., SegmentationDataModule]) -> None:
+    assert [b["name"] for b in module(num_workers=2).train_dataloader()] == [
+        b["name"] for b in module().train_dataloader()
+    ]
