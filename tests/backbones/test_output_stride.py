@@ -62,7 +62,6 @@ def test_same_weights_agree_on_the_common_grid(choice: str | Path, randomise: Ra
             backbone.set_output_stride(output_stride)
             for at_32, now, spec in zip(sparse, backbone(image), backbone.features, strict=True):
                 step = (now.shape[-1] - extra) // (at_32.shape[-1] - extra)
-                assert spec.stride == min(output_stride, spec.stride)
                 assert spec.stride * (now.shape[-1] - extra) == 96
                 assert difference(now[..., ::step, ::step], at_32) < TOLERANCE, f"{spec.name} at {output_stride}"
 

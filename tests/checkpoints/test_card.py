@@ -76,7 +76,7 @@ class _Harmful:
         return exec, ("import atrous; atrous.harmed = True",)
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda data, path: path.write_bytes(pickle.dumps(data))])
+@pytest.mark.parametrize("save", [torch.save, lambda data, path: path.write_bytes(pickle.dumps(data, protocol=2))])
 def test_code_in_a_file_does_not_run(save: Callable[[object, Path], None], card: Card, tmp_path: Path) -> None:
     import atrous
 

@@ -33,7 +33,6 @@ def test_training_moves_batch_norms_only_where_they_are_not_frozen(
     trainer(max_steps=3).fit(training, datamodule=data())  # with a validation in between
     after = of_batch_norms(training.segmentor)
     moved = {name for name in norms if not torch.equal(norms[name], after[name])}
-    assert moved == (set() if frozen else moved)
     assert bool(moved) != frozen
     for name, parameter in training.segmentor.named_parameters():
         assert name not in filters or not torch.equal(filters[name], parameter)

@@ -22,7 +22,7 @@ def load_pretrained(network: nn.Module, *, model_name: str, source: bool | str) 
     """Fill a timm network with pretrained weights.
 
     Args:
-        network: The complete timm model, classifier left out.
+        network: The timm model; layers that are never used, such as the classifier, may be left out.
         model_name: Its timm name.
         source: ``True`` for ImageNet weights, or the path of a file that holds a state dict with timm's names
             (PyTorch or safetensors; wrappers ``state_dict`` and ``model`` and prefixes ``module.`` are seen through).
