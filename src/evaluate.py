@@ -23,9 +23,7 @@ from atrous.reports.tables import score_table
 register_resolvers()
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
-@explained
-def main(config: DictConfig) -> None:
+def evaluate(config: DictConfig) -> None:
     """Predict every image of a split whole and print and write its scores with their protocol."""
     checkpoint = checkpoint_file(config.ckpt_path)
     segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride)
@@ -36,12 +34,20 @@ def main(config: DictConfig) -> None:
     if not trainer.is_global_zero or task.last_scores is None:
         return
     protocol = task.protocol("test", checkpoint=str(checkpoint))
-    Console().print(score_table(task.last_scores, data.label_space.classes, protocol))
     scores = {"protocol": protocol.to_dict(), **task.last_scores.to_dict(data.label_space.classes)}
     output = Path(config.output or f"{config.paths.run}/scores.json")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(scores, indent=2) + "\n")
-    Console().print(f"{protocol}: mIoU {100 * task.last_scores.miou:.2f} % → {output}")
+    console = Console()
+    console.print(score_table(task.last_scores, data.label_space.classes, protocol))
+    console.print(f"written to {output}")
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
+@explained
+def main(config: DictConfig) -> None:
+    """Compose and evaluate."""
+    evaluate(config)
 
 
 if __name__ == "__main__":

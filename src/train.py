@@ -16,6 +16,7 @@ from atrous.composition import (
     plain,
     register_resolvers,
     resume_file,
+    settle_validation,
 )
 from atrous.loggers import finish_wandb
 from atrous.reports.run_record import record_run
@@ -27,6 +28,7 @@ register_resolvers()
 def train(config: DictConfig) -> SegmentationTask:
     """Build everything that the configuration names and fit; the run's folder gets all that is written."""
     pl.seed_everything(config.seed, verbose=False)
+    settle_validation(config)
     resume = resume_file(config)
     data = build_data(config.data)
     task = build_task(config, data)

@@ -206,6 +206,22 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
         raise AtrousError(f"the trainer refused its settings: {str(error).splitlines()[0]}") from error
 
 
+def settle_validation(config: DictConfig) -> None:
+    """Make the last validation fall on the last step.
+
+    Raises:
+        AtrousError: The steps are not a multiple of the steps between validations.
+    """
+    steps, every = config.trainer.max_steps, config.validate_every
+    if 0 < steps < every:
+        config.validate_every = steps
+    elif steps > 0 and steps % every:
+        raise AtrousError(
+            f"trainer.max_steps={steps} is not a multiple of validate_every={every}, so the end would not be scored: "
+            f"use trainer.max_steps={steps - steps % every} or another validate_every"
+        )
+
+
 def resume_file(config: DictConfig) -> str | None:
     """The checkpoint that training continues from; ``ckpt_path=last`` means the run that this run's folder belongs to.
 
