@@ -26,7 +26,7 @@ Compose = Callable[..., DictConfig]
 def run(composed: Compose) -> Path:
     """A run of two steps on 64-pixel shapes."""
     config = composed(
-        "train", "data.dataset.size=64", "+data.dataset.lengths={train: 8, val: 3, test: 2}", "augment.crop_size=65",
+        "train", "data.dataset.size=64", "data.dataset.lengths={train: 8, val: 3, test: 2}", "augment.crop_size=65",
         "data.batch_size=4", "data.num_workers=0", "model.head.aspp_channels=16", "model.head.decoder_channels=16",
         "trainer.max_steps=2", "trainer.accelerator=cpu", "logger=none", "name=trained", run="trained",
     )  # fmt: skip
