@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 
 
-class ResumePoint(Callback):
+class ResumePoint(Checkpoint):
     """Keeps ``last.ckpt`` at most ``every`` steps behind, and always after a validation.
 
     A validation's result belongs to the state that is resumed. So at a step that a validation follows, the checkpoint
-    is written behind the validation, not before it.
+    is written behind the validation, not before it. Lightning runs checkpoint callbacks after all others, in their own
+    order: this one comes behind the one that keeps the best, whose memory it saves.
     """
 
     def __init__(self, path: str, *, every: int = 100) -> None:
