@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -84,7 +85,7 @@ def fit() -> Callable[..., tuple[TinyTask, Trainer]]:
             devices=1,
             max_steps=steps,
             callbacks=callbacks,
-            enable_checkpointing=any("Checkpoint" in type(callback).__name__ for callback in callbacks),
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
             enable_model_summary=False,
             enable_progress_bar=any("Progress" in type(callback).__name__ for callback in callbacks),
             **settings,
