@@ -36,6 +36,7 @@ def train(config: DictConfig) -> SegmentationTask:
     recipe = plain(config)
     if trainer.is_global_zero:
         record_run(config.paths.run, recipe, overrides(), REPOSITORY)
+        print(f"training on {len(data.dataset('train'))} images of {data.label_space.name}, from {start(config)}")
     for logger in trainer.loggers:
         logger.log_hyperparams(recipe)
     try:
@@ -43,6 +44,16 @@ def train(config: DictConfig) -> SegmentationTask:
     finally:
         finish_wandb()
     return task
+
+
+def start(config: DictConfig) -> str:
+    """The weights that training starts from, in words."""
+    if config.ckpt_path is not None:
+        return f"the checkpoint of {config.ckpt_path}"
+    if config.init_from is not None:
+        return f"the weights of {config.init_from}"
+    pretrained = config.backbone.pretrained
+    return {True: "ImageNet weights", False: "random weights"}.get(pretrained, f"the weights of {pretrained}")
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")

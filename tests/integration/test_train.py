@@ -271,3 +271,9 @@ def test_wandb_offline_gets_curves_pictures_and_tables(composed: Compose, monkey
     again = tiny(composed, "logger=wandb", "logger.wandb.offline=true", "ckpt_path=last", "trainer.max_steps=9")
     entry_point.train(again)
     assert (run / "wandb_id.txt").read_text().strip() == identity
+
+
+@pytest.mark.integration
+def test_a_run_says_what_it_starts_from(composed: Compose, capsys: pytest.CaptureFixture[str]) -> None:
+    entry_point.train(tiny(composed))
+    assert "training on 10 images of shapes, from random weights" in capsys.readouterr().out

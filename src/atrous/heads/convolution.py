@@ -47,7 +47,8 @@ def classifier(in_channels: int, num_classes: int) -> nn.Conv2d:
     """1×1 convolution to class scores, weights truncated normal with standard deviation 0.01, bias zero."""
     convolution = nn.Conv2d(in_channels, num_classes, 1)
     _truncated_normal(convolution, 0.01)
-    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    assert convolution.bias is not None
+    nn.init.zeros_(convolution.bias)
     return convolution
 
 
