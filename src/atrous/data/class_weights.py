@@ -15,7 +15,7 @@ def median_frequency_weights(dataset: SegmentationDataset, *, limit: int = 1000)
     frequencies over its own. A class that does not occur has weight 1.
 
     Args:
-        dataset: Training data; masks are read, images are not looked at.
+        dataset: Training data; images are not looked at.
         limit: At most this many samples, evenly spaced.
     """
     classes = dataset.label_space.num_classes
@@ -23,7 +23,7 @@ def median_frequency_weights(dataset: SegmentationDataset, *, limit: int = 1000)
     around = np.zeros(classes)
     indices = np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(int)
     for index in track(indices.tolist(), description="class weights"):
-        counts = np.bincount(dataset[index].mask.ravel(), minlength=256)[:classes]
+        counts = np.bincount(dataset.mask(index).ravel(), minlength=256)[:classes]
         own += counts
         around += np.where(counts > 0, counts.sum(), 0)
     occurs = own > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from atrous.data.dataset import RawSample, Sample, SegmentationDataset, to_sample
 from atrous.data.label_space import LabelSpace
+from atrous.data.repeats import image_repeats
 from atrous.data.sampling import Draw, EachOnce, ResumableLoader, TrainingStream
 from atrous.errors import AtrousError
 
@@ -34,6 +35,8 @@ class SegmentationDataModule(LightningDataModule):
         validate_every: int = 500,
         num_workers: int = 2,
         seed: int = 0,
+        repeat_threshold: float | None = None,
+        repeat_classes: Mapping[str, int] | None = None,
     ) -> None:
         """Remember the recipe; files are looked at when a split is first used.
 
@@ -49,6 +52,9 @@ class SegmentationDataModule(LightningDataModule):
             validate_every: Optimiser steps between two validations.
             num_workers: Loader processes.
             seed: Seed of shuffling and augmentation.
+            repeat_threshold: Draw images of classes that occur in a smaller share of the images more often; see
+                ``image_repeats``.
+            repeat_classes: Draws per pass of the images of some classes; see ``image_repeats``.
         """
         super().__init__()
         self._dataset = dataset if root is None else functools.partial(dataset, root=root)
@@ -59,6 +65,8 @@ class SegmentationDataModule(LightningDataModule):
         self.validate_every = validate_every
         self.num_workers = num_workers
         self.seed = seed
+        self.repeat_threshold = repeat_threshold
+        self.repeat_classes = repeat_classes
         self._loaded: dict[str, SegmentationDataset] = {}
 
     @property
@@ -93,6 +101,7 @@ class SegmentationDataModule(LightningDataModule):
             seed=self.seed,
             rank=rank,
             world_size=world_size,
+            repeats=self._repeats(dataset),
         )
         return ResumableLoader(
             _Augmented(dataset, self._augment, self.seed), batch_sampler=stream, **self._loader_options()
@@ -115,6 +124,11 @@ class SegmentationDataModule(LightningDataModule):
             sampler=EachOnce(len(dataset), rank=rank, world_size=world_size),
             **self._loader_options(),
         )
+
+    def _repeats(self, dataset: SegmentationDataset) -> list[int] | None:
+        if self.repeat_threshold is None and not self.repeat_classes:
+            return None
+        return image_repeats(dataset, threshold=self.repeat_threshold, classes=self.repeat_classes)
 
     def _shard(self) -> tuple[int, int, int]:
         if self.trainer is None:

@@ -65,6 +65,10 @@ class SegmentationDataset(Dataset[RawSample], ABC):
     def __getitem__(self, index: int) -> RawSample:
         """Read one sample; the same index always gives the same values."""
 
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """Truth of one sample, uint8 HxW, for statistics that do not look at images."""
+        return self[index].mask
+
 
 def to_sample(raw: RawSample) -> Sample:
     """Turn a raw sample into tensors without changing a value, for evaluation."""

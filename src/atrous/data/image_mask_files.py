@@ -91,14 +91,22 @@ class ImageMaskFiles(SegmentationDataset):
             AtrousError: A file cannot be read, image and mask differ in size, or ids are outside the label space.
         """
         image_path, mask_path = self.images[index], self.masks[index]
-        image = read_image(image_path)
-        raw_mask = read_mask(mask_path)
-        if image.shape[:2] != raw_mask.shape:
+        image, mask = read_image(image_path), self.mask(index)
+        if image.shape[:2] != mask.shape:
             raise AtrousError(
                 f"{image_path} is {image.shape[1]}x{image.shape[0]} pixels but its mask {mask_path} is "
-                f"{raw_mask.shape[1]}x{raw_mask.shape[0]}; image and mask must have the same size"
+                f"{mask.shape[1]}x{mask.shape[0]}; image and mask must have the same size"
             )
-        return RawSample(image, self.label_space.encode(raw_mask, str(mask_path)), self.names[index])
+        return RawSample(image, mask, self.names[index])
+
+    def mask(self, index: int) -> NDArray[np.uint8]:
+        """Read one mask without its image.
+
+        Raises:
+            AtrousError: The file cannot be read, or holds ids outside the label space.
+        """
+        path = self.masks[index]
+        return self.label_space.encode(read_mask(path), str(path))
 
 
 def _require_files(paths: Sequence[Path], what: str, *, of: str) -> None:

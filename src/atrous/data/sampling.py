@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +31,15 @@ class TrainingStream(Sampler[list[Draw]]):
     """
 
     def __init__(
-        self, length: int, *, batch_size: int, chunk: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        length: int,
+        *,
+        batch_size: int,
+        chunk: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        repeats: Sequence[int] | None = None,
     ) -> None:
         """Define the stream.
 
@@ -42,8 +50,9 @@ class TrainingStream(Sampler[list[Draw]]):
             seed: Seed of the shuffling.
             rank: This process.
             world_size: Number of processes.
+            repeats: How often a pass draws each sample; ``None`` for once.
         """
-        self.length = length
+        self.samples = np.repeat(np.arange(length), 1 if repeats is None else repeats)
         self.batch_size = batch_size
         self.chunk = chunk
         self.seed = seed
@@ -65,9 +74,9 @@ class TrainingStream(Sampler[list[Draw]]):
             yield [self._draw(n) for n in range(first + self.rank, first + self.batch_size, self.world_size)]
 
     def _draw(self, number: int) -> Draw:
-        passed, place = divmod(number, self.length)
+        passed, place = divmod(number, len(self.samples))
         if passed != self._pass:
-            self._order = np.random.default_rng((self.seed, passed)).permutation(self.length)
+            self._order = np.random.default_rng((self.seed, passed)).permutation(self.samples)
             self._pass = passed
         return Draw(int(self._order[place]), number)
 
