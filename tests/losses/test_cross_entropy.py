@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from atrous.errors import AtrousError
@@ -91,6 +93,36 @@ def test_wrong_number_of_class_weights() -> None:
     logits, target = example()
     with pytest.raises(AtrousError, match=r"loss\.class_weights has 3 values for 4 classes; give one per class"):
         CrossEntropy(class_weights=[1.0, 1.0, 1.0])(logits, target)
+
+
+@pytest.mark.parametrize("factors", [None, [0.25, 1.0, 4.0, 9.0]])
+def test_label_smoothing_spreads_a_part_over_all_classes(factors: list[float] | None) -> None:
+    """Each pixel has −Σ w·q·log p with q = 0.8 of the label + 0.2 / 4 of every class; ignored pixels have nothing."""
+    logits, target = example()
+    loss = CrossEntropy(class_weights=factors, label_smoothing=0.2)
+    parts = [by_loops(logits, torch.where(target == 255, 255, c), factors or [1.0] * CLASSES) for c in range(CLASSES)]
+    expected = 0.8 * by_loops(logits, target, factors or [1.0] * CLASSES) + 0.2 * sum(parts) / CLASSES
+    assert loss(logits, target).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_label_smoothing_is_pytorchs_where_nothing_is_ignored() -> None:
+    logits, target = example(ignored=0.0)
+    expected = F.cross_entropy(logits, target.long(), label_smoothing=0.1)
+    torch.testing.assert_close(CrossEntropy(label_smoothing=0.1)(logits, target), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_smoothing": 1.0}, r"loss\.label_smoothing=1\.0 must be at least 0 and less than 1"),
+        ({"label_smoothing": -0.1}, r"loss\.label_smoothing=-0\.1 "),
+        ({"class_weights": [1.0, -2.0]}, r"loss\.class_weights=\[1\.0, -2\.0\] must be numbers that are not negative"),
+        ({"class_weights": [1.0, math.nan]}, r"loss\.class_weights=\[1\.0, nan\] "),
+    ],
+)
+def test_impossible_values(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(AtrousError, match=message):
+        CrossEntropy(**options)
 
 
 def test_weights_are_not_saved_with_the_network() -> None:

@@ -1,0 +1,11 @@
+"""Training losses on logits B×C×H×W and labels B×H×W; pixels labelled 255 take no part in any of them."""
+
+from atrous.losses.combined import Combined
+from atrous.losses.cross_entropy import CrossEntropy
+from atrous.losses.dice import Dice
+from atrous.losses.focal import Focal
+from atrous.losses.hard_pixels import OHEM, HardPixels
+from atrous.losses.loss import Loss
+from atrous.losses.lovasz import LovaszSoftmax
+
+__all__ = ["OHEM", "Combined", "CrossEntropy", "Dice", "Focal", "HardPixels", "Loss", "LovaszSoftmax"]

@@ -1,0 +1,96 @@
+"""Cross-entropy, and what the losses that are made from it have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from atrous.errors import AtrousError
+from atrous.losses.loss import IGNORE_INDEX, Loss, at_least_float32, mean_of_counted
+
+
+class PixelLoss(Loss):
+    """A loss made from the cross-entropies of single pixels, with class weights and label smoothing."""
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        class_weights: Sequence[float] | None = None,
+        class_weight_power: float = 1.0,
+        label_smoothing: float = 0.0,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        """Set the weights.
+
+        Args:
+            class_weights: One factor per class for the pixels of that class, or ``None`` for 1.
+            class_weight_power: Exponent on the factors; between 0 (no weighting) and 1 it softens them.
+            label_smoothing: Share of a label that is spread evenly over all classes (Szegedy et al. 2016, arXiv
+                1512.00567 §7); the part of each class has that class's weight.
+            ignore_index: Label of pixels that take no part.
+
+        Raises:
+            AtrousError: A class weight is negative or not finite, or the smoothing is not in [0, 1).
+        """
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise AtrousError(f"loss.label_smoothing={label_smoothing} must be at least 0 and less than 1")
+        weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
+        if weights is not None and not bool((weights.isfinite() & (weights >= 0)).all()):
+            raise AtrousError(f"loss.class_weights={weights.tolist()} must be numbers that are not negative")
+        self.label_smoothing = label_smoothing
+        self.ignore_index = ignore_index
+        weights = None if weights is None else weights**class_weight_power
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    @property
+    def plain(self) -> bool:
+        """Whether there are neither class weights nor label smoothing."""
+        return self.class_weights is None and self.label_smoothing == 0
+
+    def counted(self, target: Tensor) -> Tensor:
+        """Which pixels take part."""
+        return target != self.ignore_index
+
+    def cross_entropy(
+        self, logits: Tensor, target: Tensor, *, reduction: Literal["none", "sum"] = "none", weighted: bool = True
+    ) -> Tensor:
+        """Cross-entropy of every pixel, B×H×W with zero where it is ignored, or their sum.
+
+        Args:
+            logits: B×C×H×W.
+            target: B×H×W class ids of any integer type.
+            reduction: ``none`` or ``sum``.
+            weighted: With class weights and label smoothing; ``False`` gives −log of the true class's probability.
+
+        Raises:
+            AtrousError: The number of class weights is not the number of classes.
+        """
+        logits = at_least_float32(logits)
+        weights = self.class_weights
+        if weights is not None and len(weights) != logits.shape[1]:
+            raise AtrousError(
+                f"loss.class_weights has {len(weights)} values for {logits.shape[1]} classes; give one per class"
+            )
+        return F.cross_entropy(
+            logits,
+            target.long(),
+            weight=weights.to(logits.dtype) if weighted and weights is not None else None,
+            ignore_index=self.ignore_index,
+            reduction=reduction,
+            label_smoothing=self.label_smoothing if weighted else 0.0,
+        )
+
+
+class CrossEntropy(PixelLoss):
+    """Cross-entropy, averaged over the pixels that are not ignored (v3+ §4; TensorFlow DeepLab)."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Sum of the weighted cross-entropies over the number of pixels that are not ignored."""
+        return mean_of_counted(self.cross_entropy(logits, target, reduction="sum"), self.counted(target))
