@@ -9,7 +9,20 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 CONF = Path(__file__).parents[1] / "conf"
-GROUPS = ("backbone", "model", "data", "augment", "loss", "optimizer", "scheduler", "callbacks", "logger", "trainer")
+GROUPS = (
+    "backbone",
+    "model",
+    "upsampler",
+    "data",
+    "augment",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "callbacks",
+    "logger",
+    "trainer",
+    "sweep",
+)
 CHOICES = [
     f"{group}={path.stem}" for group in (*GROUPS, "experiment") for path in sorted((CONF / group).glob("*.yaml"))
 ]
@@ -18,6 +31,7 @@ CHOICES = [
 @pytest.mark.parametrize("choice", [*CHOICES, "debug=default"])
 def test_every_choice_composes(choice: str, composed: Callable[..., DictConfig]) -> None:
     extra = ["backbone.name=resnet18"] if choice == "backbone=timm" else []
+    extra += ["init_from=null"] if choice.startswith("experiment=") else []  # second stages need a first one's weights
     config = composed("train", choice, *extra)
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)

@@ -13,9 +13,29 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 PLAIN = ("backbones", "heads", "upsamplers", "nas", "losses", "schedules", "segmentor", "metrics", "crf", "inference")
 FRAMEWORKS = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb", "tensorboard", "rich", "albumentations"}
-JOINING = {"data", "loggers", "callbacks", "training", "reports", "checkpoints", "composition", "benchmarks"}
+JOINING = {
+    "data",
+    "loggers",
+    "callbacks",
+    "training",
+    "reports",
+    "checkpoints",
+    "composition",
+    "benchmarks",
+    "preparation",
+}
 NETWORK = {"backbones", "heads", "upsamplers", "nas", "segmentor", "losses", "crf", "inference", "training"}
-EXTRAS = {"pydensecrf", "optuna", "hydra_plugins", "submitit", "onnx", "onnxscript", "onnxruntime", "gradio"}
+EXTRAS = {
+    "ai_edge_litert",
+    "pydensecrf",
+    "optuna",
+    "hydra_plugins",
+    "submitit",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "gradio",
+}
 
 
 def name_of(path: Path) -> str:

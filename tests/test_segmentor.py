@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from atrous.backbones import Backbone, FeatureSpec, TimmBackbone
 from atrous.backbones.backbone import Grid
 from atrous.errors import AtrousError
-from atrous.heads import DeepLabV3PlusHead
+from atrous.heads import DeepLabV3Head, DeepLabV3PlusHead, FCNHead
 from atrous.heads.head import Head
 from atrous.segmentor import Segmentor
+from atrous.upsamplers import Deconvolution, SubPixel
 
 
 def small_segmentor(name: str = "test_resnet", *, output_stride: int = 16, **options: Any) -> Segmentor:
@@ -99,7 +100,7 @@ class _Samples(Backbone):
     mean = (0.0, 0.0, 0.0)
     std = (1.0, 1.0, 1.0)
     features = (FeatureSpec(3, 16, "samples"),)
-    output_stride = 16
+    output_stride = native_stride = 16
 
     def __init__(self, grid: Grid) -> None:
         super().__init__()
@@ -116,6 +117,7 @@ class _FirstChannel(Head):
 
     def __init__(self, *, features: object, grid: object, output_stride: int, num_classes: int) -> None:
         super().__init__()
+        self.stride = output_stride
 
     def set_output_stride(self, output_stride: int) -> None: ...
 
@@ -208,3 +210,54 @@ def test_half_precision_network_takes_uint8() -> None:
     logits = small_segmentor().to(torch.bfloat16)(picture(33, 33))
     assert logits.dtype == torch.bfloat16
     assert bool(torch.isfinite(logits).all())
+
+
+def test_training_sees_the_auxiliary_output_and_use_does_not() -> None:
+    segmentor = small_segmentor(auxiliary=partial(FCNHead, channels=4), auxiliary_weight=0.3)
+    image = picture(40, 61)
+    with torch.no_grad():
+        outputs = segmentor(image, outputs="all")
+        assert {name: tuple(logits.shape) for name, logits in outputs.items()} == {
+            "main": (1, 3, 40, 61),
+            "auxiliary": (1, 3, 40, 61),
+        }
+        assert torch.equal(outputs["main"], segmentor(image))
+        scores = segmentor(image, outputs="scores")
+    assert scores["main"].shape[-2:] == (13, 17)
+    assert scores["auxiliary"].shape[-2:] == (49 // 16 + 1, 65 // 16 + 1)
+    assert segmentor.loss_weights == {"main": 1.0, "auxiliary": 0.3}
+
+
+def test_upsamplers_decide_what_the_head_gives() -> None:
+    segmentor = small_segmentor(upsampler=partial(SubPixel, ratio=4))
+    with torch.no_grad():
+        assert segmentor(picture(40, 61)).shape == (1, 3, 40, 61)
+    assert segmentor.head.classifier.out_channels == 3 * 16
+    with pytest.raises(AtrousError, match=r"scores of a SubPixel are no class scores.*set task.loss_resolution=labels"):
+        segmentor(picture(40, 61), outputs="scores")
+
+
+def test_an_upsampler_of_another_ratio_is_refused() -> None:
+    with pytest.raises(
+        AtrousError, match=r"model.upsampler.ratio=16 does not fit.*stride 4: set model.upsampler.ratio=4"
+    ):
+        small_segmentor(upsampler=partial(Deconvolution, ratio=16))
+
+
+def test_an_upsampler_with_weights_keeps_the_output_stride() -> None:
+    segmentor = Segmentor(
+        backbone=TimmBackbone("test_resnet", output_stride=16),
+        head=partial(DeepLabV3Head, aspp_channels=8),
+        num_classes=3,
+        upsampler=partial(Deconvolution, ratio=16),
+    ).eval()
+    with pytest.raises(AtrousError, match="was trained to enlarge scores 16 times; keep output stride 16"):
+        segmentor.set_output_stride(8)
+    assert segmentor.output_stride == 16
+    with torch.no_grad():
+        assert segmentor(picture(33, 50)).shape == (1, 3, 33, 50)
+
+
+def test_batch_norm_epsilon_reaches_every_batch_norm() -> None:
+    norms = [m for m in small_segmentor(batch_norm_eps=1e-3).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert {norm.eps for norm in norms} == {1e-3}

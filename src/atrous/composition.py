@@ -19,6 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
 
 from atrous.checkpoints.atomic import AtomicCheckpointIO
 from atrous.checkpoints.card import Card, read_checkpoint, require_same_classes
@@ -26,8 +27,10 @@ from atrous.checkpoints.transfer import transfer_weights
 from atrous.data.class_weights import median_frequency_weights
 from atrous.data.data_module import SegmentationDataModule
 from atrous.errors import AtrousError
+from atrous.preparation.dupsampling import fit_upsampler
 from atrous.segmentor import Segmentor
 from atrous.training.task import SegmentationTask
+from atrous.upsamplers.dupsampling import DUpsampling
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _CHECKPOINTS = "checkpoints"
@@ -106,6 +109,8 @@ def load_segmentor(path: str | Path, *, output_stride: int | None = None) -> tup
     card, weights = read_checkpoint(checkpoint_file(path))
     recipe = card.recipe["model"]
     recipe = {**recipe, "backbone": {**recipe["backbone"], "pretrained": False}}
+    if "weights" in (recipe.get("upsampler") or {}):  # the state dict brings them
+        recipe["upsampler"] = {**recipe["upsampler"], "weights": "fit"}
     segmentor = build_segmentor(OmegaConf.create(recipe), card.label_space.num_classes)
     segmentor.load_state_dict(weights)
     if output_stride is not None:
@@ -135,6 +140,8 @@ def build_data(node: Any) -> SegmentationDataModule:
 
 def build_evaluation_data(config: DictConfig, card: Card) -> SegmentationDataModule:
     """Build the data module whose test split is the split to score: of the data set asked for, or the checkpoint's."""
+    if config.get("data") is None and "data" not in card.recipe:
+        raise AtrousError("the checkpoint names no data set: say which one by data=<name> data.root=<folder>")
     node = OmegaConf.create(card.recipe["data"]) if config.get("data") is None else config.data
     return build_data(OmegaConf.merge(node, {"test_split": config.split}))
 
@@ -142,18 +149,19 @@ def build_evaluation_data(config: DictConfig, card: Card) -> SegmentationDataMod
 def build_task(config: DictConfig, data: SegmentationDataModule) -> SegmentationTask:
     """Build network, loss and optimiser for training on a data module."""
     segmentor = build_segmentor(config.model, data.label_space.num_classes)
+    upsampler = segmentor.upsampler
+    if isinstance(upsampler, DUpsampling) and upsampler.unfitted and config.ckpt_path is None:
+        fit_upsampler(upsampler, data.dataset("train"), Console())
     if config.init_from is not None:
         for line in transfer_weights(segmentor, config.init_from).lines():
             print(f"init_from: {line}")
-    loss = config.loss
-    if OmegaConf.select(loss, "class_weights") == "auto":
-        loss = OmegaConf.merge(loss, {"class_weights": median_frequency_weights(data.dataset("train"))})
+    class_weights = functools.cache(lambda: median_frequency_weights(data.dataset("train")))
     return cast(
         SegmentationTask,
         build(
             config.task,
             segmentor=segmentor,
-            loss=build(loss),
+            loss=build(_with_class_weights(config.loss, class_weights)),
             inference=build(config.inference),
             label_space=data.label_space,
             splits={stage: data.split(stage) for stage in ("val", "test")},
@@ -162,6 +170,18 @@ def build_task(config: DictConfig, data: SegmentationDataModule) -> Segmentation
             recipe=plain(config),
         ),
     )
+
+
+def _with_class_weights(loss: Any, weights: Callable[[], list[float]]) -> Any:
+    """The node with the weights of the training masks wherever it, or a term of it, has ``class_weights: auto``."""
+    if OmegaConf.select(loss, "class_weights") == "auto":
+        loss = OmegaConf.merge(loss, {"class_weights": weights()})
+    terms = OmegaConf.select(loss, "terms")
+    if OmegaConf.is_dict(terms):
+        return OmegaConf.merge(loss, {"terms": {name: _with_class_weights(terms[name], weights) for name in terms}})
+    if OmegaConf.is_list(terms):
+        return OmegaConf.merge(loss, {"terms": [_with_class_weights(term, weights) for term in terms]})
+    return loss
 
 
 def build_evaluation_task(
@@ -179,6 +199,7 @@ def build_evaluation_task(
         label_space=data.label_space,
         splits={stage: data.split(stage) for stage in ("val", "test")},
         channels_last=config.channels_last,
+        trimap_width=config.trimap_width,
     )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.backbones.backbone import Backbone
+from atrous.errors import AtrousError
 from atrous.heads.head import Head
-from atrous.upsamplers.bilinear import Bilinear
+from atrous.upsamplers.bilinear import Bilinear, resize
+from atrous.upsamplers.upsampler import Upsampler
+
+Outputs = Literal["logits", "all", "scores"]
 
 
 class Segmentor(nn.Module):
@@ -20,7 +25,13 @@ class Segmentor(nn.Module):
     the lower and right border with the mean colour until the outermost features lie on the border (a multiple of the
     output stride plus one pixel: the papers' 513 and 769 need no extension). So features lie at the same place relative
     to the pixels whatever the image's size, and logits are cut back to the image's own size.
+
+    Attributes:
+        loss_weights: Weight of the loss of every output that training sees; ``main`` is the one that is used.
+        input_scales: Scales at which the network looks at its input.
     """
+
+    input_scales: tuple[float, ...] = (1.0,)
 
     mean: Tensor
     std: Tensor
@@ -31,8 +42,13 @@ class Segmentor(nn.Module):
         backbone: Backbone,
         head: Callable[..., Head],
         num_classes: int,
-        upsampler: Callable[..., nn.Module] = Bilinear,
+        upsampler: Callable[..., Upsampler] = Bilinear,
+        auxiliary: Callable[..., Head] | None = None,
+        auxiliary_weight: float = 0.4,
+        multi_grid: Sequence[int] | None = None,
         batch_norm_momentum: float | None = None,
+        batch_norm_eps: float | None = None,
+        extend: bool = True,
     ) -> None:
         """Join the parts.
 
@@ -40,40 +56,78 @@ class Segmentor(nn.Module):
             backbone: The feature extractor.
             head: Called with ``features``, ``grid``, ``output_stride`` and ``num_classes``.
             num_classes: Number of classes.
-            upsampler: Called with ``grid``.
+            upsampler: Called with ``grid`` and ``num_classes``.
+            auxiliary: Called like ``head``; a second head that only takes part in training.
+            auxiliary_weight: Weight of its loss.
+            multi_grid: Factors on the atrous rates of the units of the backbone's last stage (v3 §3.2.1).
             batch_norm_momentum: Weight of a new batch in the running statistics of every batch norm (1 − decay in
                 TensorFlow's terms: 0.0003 in the papers); ``None`` keeps PyTorch's 0.1.
+            batch_norm_eps: Small number in the denominator of every batch norm; ``None`` keeps each layer's own.
+            extend: Extend images as described above; otherwise the network gets them as they are, as the networks of
+                torchvision and mmsegmentation do.
+
+        Raises:
+            AtrousError: The parts do not go together.
         """
         super().__init__()
         self.num_classes = num_classes
         self.backbone = backbone
-        self.head = head(
-            features=backbone.features,
-            grid=backbone.grid,
-            output_stride=backbone.output_stride,
-            num_classes=num_classes,
+        self.extend = extend
+        if multi_grid is not None:
+            backbone.set_multi_grid(multi_grid)
+        self.upsampler = upsampler(grid=backbone.grid, num_classes=num_classes)
+        self.head = self._join(head, self.upsampler.score_channels)
+        self.auxiliary = None if auxiliary is None else self._join(auxiliary, num_classes)
+        self.loss_weights: Mapping[str, float] = {"main": 1.0} | (
+            {} if auxiliary is None else {"auxiliary": auxiliary_weight}
         )
-        self.upsampler = upsampler(grid=backbone.grid)
-        if batch_norm_momentum is not None:
-            for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.momentum = batch_norm_momentum
+        if self.upsampler.ratio not in (None, self.head.stride):
+            raise AtrousError(
+                f"model.upsampler.ratio={self.upsampler.ratio} does not fit this head, whose scores have stride "
+                f"{self.head.stride}: set model.upsampler.ratio={self.head.stride}"
+            )
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = module.momentum if batch_norm_momentum is None else batch_norm_momentum
+                module.eps = module.eps if batch_norm_eps is None else batch_norm_eps
         self.register_buffer("mean", _per_channel(backbone.mean), persistent=False)
         self.register_buffer("std", _per_channel(backbone.std), persistent=False)
+
+    def _join(self, head: Callable[..., Head], channels: int) -> Head:
+        backbone = self.backbone
+        built = head(
+            features=backbone.features, grid=backbone.grid, output_stride=backbone.output_stride, num_classes=channels
+        )
+        built.inherit(backbone)
+        return built
 
     @property
     def output_stride(self) -> int:
         """Stride of the backbone's last feature map."""
         return self.backbone.output_stride
 
+    @property
+    def extension(self) -> int:
+        """Images are extended to a multiple of this many pixels (plus one, on a grid of points)."""
+        return self.output_stride
+
     def set_output_stride(self, output_stride: int) -> None:
         """Trade strides for atrous rates throughout, with the same weights (v3 §4.1: train at 16, test at 8).
 
         Raises:
-            AtrousError: The backbone cannot have this output stride.
+            AtrousError: The backbone cannot have this output stride, or the upsampler is made for another one.
         """
+        before = self.output_stride
         self.backbone.set_output_stride(output_stride)
-        self.head.set_output_stride(output_stride)
+        for head in filter(None, (self.head, self.auxiliary)):
+            head.set_output_stride(output_stride)
+        ratio = self.upsampler.ratio
+        if ratio not in (None, self.head.stride):
+            self.set_output_stride(before)
+            raise AtrousError(
+                f"output stride {output_stride} is impossible for this network: its {type(self.upsampler).__name__} "
+                f"was trained to enlarge scores {ratio} times; keep output stride {before}"
+            )
 
     def preprocessing(self) -> dict[str, object]:
         """How images become inputs, as plain data for a checkpoint."""
@@ -83,30 +137,70 @@ class Segmentor(nn.Module):
             "mean": [255 * value for value in self.backbone.mean],
             "std": [255 * value for value in self.backbone.std],
             "extension": "lower and right border, mean colour, to a multiple of the output stride"
-            + (" plus 1" if self.backbone.grid == "points" else ""),
+            + (" plus 1" if self.backbone.grid == "points" else "")
+            if self.extend
+            else "none",
         }
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, *, outputs: Outputs = "logits") -> Tensor | dict[str, Tensor]:
         """Compute logits.
 
         Args:
             image: B×3×H×W, RGB, uint8 or float, 0…255.
+            outputs: ``logits`` of the main output alone; ``all`` outputs that training sees, by name; or the
+                ``scores`` of all of them at their own resolution.
 
         Returns:
-            Logits B×C×H×W.
+            Logits B×C×H×W, or for each name logits or scores B×C×h×w.
         """
         height, width = image.shape[-2:]
         extended = self.preprocess(image)
-        logits: Tensor = self.upsampler(self.head(self.backbone(extended)), (extended.shape[-2], extended.shape[-1]))
-        return logits[..., :height, :width]
+        if outputs == "logits":
+            return self._enlarge(self.scores(extended), extended, upsampler=self.upsampler)[..., :height, :width]
+        scores = self.training_scores(extended)
+        if outputs == "scores":
+            if not isinstance(self.upsampler, Bilinear):
+                raise AtrousError(
+                    f"scores of a {type(self.upsampler).__name__} are no class scores, so the loss cannot be taken on "
+                    "them: set task.loss_resolution=labels"
+                )
+            return scores
+        return {
+            name: self._enlarge(score, extended, upsampler=self.upsampler if name == "main" else None)[
+                ..., :height, :width
+            ]
+            for name, score in scores.items()
+        }
+
+    def scores(self, extended: Tensor) -> Tensor:
+        """What the head makes of normalised, extended images: B×D×h×w."""
+        scores: Tensor = self.head(self.backbone(extended))
+        return scores
+
+    def training_scores(self, extended: Tensor) -> dict[str, Tensor]:
+        """Scores of every output that has a loss, by name."""
+        features = self.backbone(extended)
+        scores = {"main": self.head(features)}
+        if self.auxiliary is not None:
+            scores["auxiliary"] = self.auxiliary(features)
+        return scores
 
     def preprocess(self, image: Tensor) -> Tensor:
         """Normalise and extend images B×3×H×W; see the class."""
         normalised = (image.to(self.mean.dtype) - self.mean) / self.std
+        if not self.extend:
+            return normalised
         extra = 1 if self.backbone.grid == "points" else 0
-        bottom, right = ((extra - extent) % self.output_stride for extent in image.shape[-2:])
+        bottom, right = ((extra - extent) % self.extension for extent in image.shape[-2:])
         extended = F.pad(normalised, (0, right, 0, bottom)) if bottom or right else normalised
         return extended
+
+    def _enlarge(self, scores: Tensor, extended: Tensor, *, upsampler: Upsampler | None) -> Tensor:
+        size = (extended.shape[-2], extended.shape[-1])
+        if upsampler is None:
+            return resize(scores, size, grid=self.backbone.grid)
+        logits: Tensor = upsampler(scores, size)
+        return logits
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

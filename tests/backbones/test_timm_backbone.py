@@ -14,7 +14,7 @@ from atrous.backbones import TimmBackbone
 from atrous.errors import AtrousError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "conf" / "backbone"
-TAPPED = [p for p in sorted(CONFIGS.glob("*.yaml")) if p.stem != "timm"]
+TAPPED = [p for p in sorted(CONFIGS.glob("*.yaml")) if p.stem not in ("timm", "vgg16")]
 
 
 def configured(path: Path, output_stride: int = 16) -> TimmBackbone:

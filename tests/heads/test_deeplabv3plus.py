@@ -48,15 +48,45 @@ def test_scores_are_those_of_the_paper(
     randomise(head)
     features = maps()
     block, enlarged = oracle["block"], oracle["enlarged"]
-    low = block(features[index], head.low_level)
+    low = block(features[index], head.low_level[0])
     high = enlarged(head.aspp(features[-1]), (low.shape[-2], low.shape[-1]))
     image = torch.cat([high, low], 1)
-    for layers in head.refinement:
+    for layers in head.refinement[0]:
         image = block(image, layers)
     wanted = torch.einsum("bchw,kc->bkhw", image, head.classifier.weight[..., 0, 0])
     scores = head(features)
     assert scores.shape == (2, 3, 97 // stride + 1, 65 // stride + 1)
     torch.testing.assert_close(scores, wanted)
+
+
+def test_several_low_level_maps_are_fused_from_coarse_to_fine(oracle: Oracle, randomise: Randomise) -> None:
+    """Table 2's "conv2 + conv3": ×2 to stride 8, fuse and refine, ×2 to stride 4, fuse and refine."""
+    head = built(low_level_stride=[8, 4], separable=False, decoder_depth=1)
+    randomise(head)
+    features = maps()
+    block, enlarged = oracle["block"], oracle["enlarged"]
+    image = head.aspp(features[-1])
+    for index, project, refine in zip((2, 1), head.low_level, head.refinement, strict=True):
+        low = block(features[index], project)
+        image = torch.cat([enlarged(image, (low.shape[-2], low.shape[-1])), low], 1)
+        for layers in refine:
+            image = block(image, layers)
+    wanted = torch.einsum("bchw,kc->bkhw", image, head.classifier.weight[..., 0, 0])
+    assert head.stride == 4
+    torch.testing.assert_close(head(features), wanted)
+
+
+@pytest.mark.parametrize("strides", [[4, 8], [4, 4], []])
+def test_low_level_strides_go_from_coarse_to_fine(strides: list[int]) -> None:
+    with pytest.raises(AtrousError, match="must go from coarse to fine, each stride once"):
+        built(low_level_stride=strides)
+
+
+def test_a_decoder_of_pointwise_convolutions() -> None:
+    """Table 2's [1×1, 256]."""
+    head = built(decoder_kernel=1, decoder_depth=1)
+    assert head.refinement[0][0][0].kernel_size == (1, 1)
+    assert head.double()(maps()).shape == (2, 3, 25, 17)
 
 
 def count(head: nn.Module) -> int:
@@ -89,7 +119,7 @@ def test_number_of_parameters(backbone: str, low: int, high: int) -> None:
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_depth_of_the_decoder(depth: int) -> None:
     head = built(decoder_depth=depth).double()
-    assert len(head.refinement) == depth
+    assert len(head.refinement[0]) == depth
     assert head(maps()).shape == (2, 3, 25, 17)
 
 
@@ -98,10 +128,10 @@ def test_initial_weights_are_the_authors() -> None:
     head = built(aspp_channels=256, decoder_channels=256, low_level_channels=48, rates=(6, 12, 18), num_classes=21)
     # standard deviation of a unit normal that is cut at ±2
     cut = math.sqrt(1 - 4 * math.exp(-2) / math.sqrt(2 * math.pi) / math.erf(math.sqrt(2)))
-    depthwise = torch.cat([head.refinement[0][0].weight.flatten(), head.refinement[1][0].weight.flatten()])
+    depthwise = torch.cat([layers[0].weight.flatten() for layers in head.refinement[0]])
     for weights, deviation in (
         (depthwise, 0.33),
-        (head.refinement[0][3].weight, 0.06),
+        (head.refinement[0][0][3].weight, 0.06),
         (head.aspp.atrous[1][3].weight, 0.06),
         (head.classifier.weight, 0.01),
     ):

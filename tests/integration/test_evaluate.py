@@ -16,6 +16,7 @@ from atrous.composition import load_segmentor
 from atrous.data import Shapes
 from atrous.errors import AtrousError
 from atrous.metrics import confusion_matrix, scores_from_confusion
+from atrous.metrics.trimap import within_trimap
 
 pytestmark = pytest.mark.integration
 
@@ -59,3 +60,26 @@ def test_other_classes_are_refused(run: Path, composed: Compose, camvid_folder: 
     config = composed("evaluate", f"ckpt_path={run}", "data=camvid", f"data.root={camvid_folder}", run="scored")
     with pytest.raises(AtrousError, match=r"8 classes of 'shapes'.*11 of 'camvid'"):
         evaluate.evaluate(config)
+
+
+def test_scores_of_the_band_around_objects(run: Path, composed: Compose) -> None:
+    """Fewer pixels count, and the protocol says which."""
+    for width in (None, 2):
+        value = "null" if width is None else width
+        config = composed("evaluate", f"ckpt_path={run}", "split=val", f"trimap_width={value}", run=f"scored_{value}")
+        evaluate.evaluate(config)
+        written = json.loads((Path(config.paths.run) / "scores.json").read_text())
+        assert written["protocol"]["trimap_width"] == width
+        if width is None:
+            whole = written["pixel_accuracy"]
+    dataset = Shapes("val", size=64, lengths={"val": 3, "test": 2})
+    segmentor, _ = load_segmentor(run / "checkpoints" / "best.ckpt")
+    right = counted = 0
+    with torch.no_grad():
+        for raw in (dataset[index] for index in range(len(dataset))):
+            image = torch.from_numpy(raw.image.copy()).permute(2, 0, 1).unsqueeze(0)
+            band = within_trimap(torch.from_numpy(raw.mask.copy()).unsqueeze(0), 2)
+            right += int(((segmentor(image).argmax(1) == band) & (band != 255)).sum())
+            counted += int((band != 255).sum())
+    assert written["pixel_accuracy"] == pytest.approx(right / counted, abs=2e-3)
+    assert written["pixel_accuracy"] != whole

@@ -18,5 +18,8 @@ def test_everything_switched_on() -> None:
 
 
 def test_round_trip_through_json() -> None:
-    protocol = Protocol("camvid", "val", None, scales=(0.75, 1.0), window=(360, 480))
+    protocol = Protocol(
+        "camvid", "val", None, scales=(0.75, 1.0), window=(360, 480), stretched=(257, 321), trimap_width=4
+    )
+    assert "stretched to 257×321 · trimap of 4 px · no CRF" in str(protocol)
     assert Protocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from atrous.backbones import TimmBackbone
 from atrous.checkpoints import Card, read_checkpoint
 from atrous.data import LabelSpace, SegmentationDataModule
 from atrous.errors import AtrousError
+from atrous.heads import DeepLabV3Head, FCNHead
 from atrous.losses import CrossEntropy
 from atrous.segmentor import Segmentor
 from atrous.training import SegmentationTask
@@ -262,3 +266,63 @@ def test_two_processes_average_to_the_loss_over_all_their_pixels(task: Task, ign
         loss(logits[i : i + 1], masks[i : i + 1]) * training._share_of_pixels(masks[i : i + 1]) for i in (0, 1)
     ]
     torch.testing.assert_close((per_process[0] + per_process[1]) / 2, loss(logits, masks))
+
+
+class _FirstLoss(Callback):
+    """Computes the loss of the first step anew, from a copy of the network and the same batch."""
+
+    def __init__(self, compute: Callable[[Segmentor, Any], Tensor]) -> None:
+        self.compute = compute
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx == 0:
+            self.expected = float(self.compute(copy.deepcopy(pl_module.segmentor), batch).detach())
+
+
+def test_the_auxiliary_loss_is_added_with_its_weight(task: Task, data: Data, trainer: MakeTrainer) -> None:
+    torch.manual_seed(0)
+    network = Segmentor(
+        backbone=TimmBackbone("test_resnet"),
+        head=partial(DeepLabV3Head, aspp_channels=8, dropout=0.0),
+        num_classes=3,
+        auxiliary=partial(FCNHead, dropout=0.0),
+        auxiliary_weight=0.25,
+    )
+
+    def sum_of_losses(network: Segmentor, batch: Any) -> Tensor:
+        outputs = network(batch["image"], outputs="all")
+        assert set(outputs) == {"main", "auxiliary"}
+        main, auxiliary = (CrossEntropy()(outputs[name], batch["mask"]) for name in ("main", "auxiliary"))
+        return main + 0.25 * auxiliary
+
+    first = _FirstLoss(sum_of_losses)
+    runner = trainer(max_steps=1, callbacks=[first])
+    runner.fit(task(segmentor=network), datamodule=data())
+    assert float(runner.callback_metrics["train/loss"]) == pytest.approx(first.expected, rel=1e-5)
+
+
+def test_loss_at_the_resolution_of_the_scores(
+    task: Task, data: Data, trainer: MakeTrainer, segmentor: Callable[..., Segmentor]
+) -> None:
+    """Images of 33 pixels have scores on every 4th: labels are those of the pixels that they lie on (v1 §3.1)."""
+
+    def loss_of_scores(network: Segmentor, batch: Any) -> Tensor:
+        loss: Tensor = CrossEntropy()(network(batch["image"], outputs="scores")["main"], batch["mask"][:, ::4, ::4])
+        return loss
+
+    first = _FirstLoss(loss_of_scores)
+    runner = trainer(max_steps=1, callbacks=[first])
+    runner.fit(task(segmentor=segmentor(dropout=0.0), loss_resolution="scores"), datamodule=data())
+    assert float(runner.callback_metrics["train/loss"]) == pytest.approx(first.expected, rel=1e-5)
+    with pytest.raises(AtrousError, match=r"task\.loss_resolution='pixels' is unknown; choose labels or scores"):
+        task(loss_resolution="pixels")
+
+
+def test_only_the_named_parts_learn(task: Task, data: Data, trainer: MakeTrainer) -> None:
+    training = task(train_only=["head.classifier"])
+    before = {name: p.detach().clone() for name, p in training.named_parameters()}
+    trainer(max_steps=2).fit(training, datamodule=data())
+    changed = {name for name, p in training.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {"segmentor.head.classifier.weight", "segmentor.head.classifier.bias"}
+    with pytest.raises(AtrousError, match=r"task.train_only names 'heads'.*parts are .*head.aspp"):
+        task(train_only=["heads"])

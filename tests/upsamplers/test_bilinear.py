@@ -30,7 +30,7 @@ def test_cells_lie_in_the_middle_of_their_pixels(stride: int) -> None:
 
 
 def test_the_module_takes_the_size_and_has_no_parameters() -> None:
-    upsampler = Bilinear(grid="points")
+    upsampler = Bilinear(grid="points", num_classes=3)
     scores = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     assert upsampler(scores, (49, 81)).shape == (2, 3, 49, 81)
     assert torch.equal(upsampler(scores, (4, 6)), scores)

@@ -2,5 +2,6 @@
 
 from atrous.backbones.backbone import Backbone, FeatureSpec
 from atrous.backbones.timm_backbone import TimmBackbone
+from atrous.backbones.vgg16 import VGG16
 
-__all__ = ["Backbone", "FeatureSpec", "TimmBackbone"]
+__all__ = ["VGG16", "Backbone", "FeatureSpec", "TimmBackbone"]

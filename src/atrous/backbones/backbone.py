@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
+
+from atrous.errors import AtrousError
 
 Grid = Literal["points", "cells"]
 
@@ -19,11 +22,13 @@ class FeatureSpec:
         channels: Number of channels.
         stride: Input pixels per feature pixel at the backbone's present output stride.
         name: Name of the layer that the map is taken from.
+        native_stride: Stride before any is traded for a rate; 0 where it is not known.
     """
 
     channels: int
     stride: int
     name: str
+    native_stride: int = 0
 
 
 class Backbone(nn.Module, ABC):
@@ -39,11 +44,13 @@ class Backbone(nn.Module, ABC):
             kernels are odd; an image of ``s·n + 1`` pixels has ``n + 1`` features, the outermost on its corners
             (DeepLab's 513 → 33). ``cells``: in the middle of pixels ``s·i … s·i + s − 1``, as kernels are even (patch
             embeddings); an image of ``s·n`` pixels has ``n`` features.
+        multi_grid: Factors on the rates of the last stage, once set.
     """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     grid: Grid
+    multi_grid: tuple[int, ...] | None = None
 
     @property
     @abstractmethod
@@ -55,6 +62,11 @@ class Backbone(nn.Module, ABC):
     def output_stride(self) -> int:
         """Stride of the last feature map."""
 
+    @property
+    @abstractmethod
+    def native_stride(self) -> int:
+        """Stride of the last feature map before any is traded for a rate."""
+
     @abstractmethod
     def set_output_stride(self, output_stride: int) -> None:
         """Trade strides for atrous rates so that the last feature map has this stride; weights stay as they are.
@@ -62,6 +74,22 @@ class Backbone(nn.Module, ABC):
         Raises:
             AtrousError: The architecture cannot have this output stride.
         """
+
+    def set_multi_grid(self, rates: Sequence[int]) -> None:
+        """Multiply the atrous rates of the units of the last stage, one factor a unit (DeepLabv3 §3.2.1).
+
+        Raises:
+            AtrousError: The architecture has no such stage, or another number of units.
+        """
+        raise AtrousError(f"{type(self).__name__} has no multi-grid; use a ResNet, or set model.multi_grid=null")
+
+    def last_stage(self) -> nn.Sequential:
+        """The units of the last stage, for copies of it (DeepLabv3 §3.2).
+
+        Raises:
+            AtrousError: The architecture is not made of stages of equal units.
+        """
+        raise AtrousError(f"{type(self).__name__} has no last stage that could be repeated; use a ResNet")
 
     @abstractmethod
     def forward(self, image: Tensor) -> list[Tensor]:

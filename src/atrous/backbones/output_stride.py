@@ -42,7 +42,10 @@ class SpatialLayer:
         kernel: Kernel height and width.
         stride: Native stride.
         padding: Native zero padding before the first row and column.
-        dilation: Native atrous rate.
+        dilation: Native atrous rate, or a factor on those that follow from the output stride.
+        rate: Atrous rate whatever the output stride, of hand-made schedules; ``None`` to follow the output stride.
+        early: Whether the layer, once it has lost its stride, has the rate of the layers behind it already, instead of
+            that of the layers before it.
     """
 
     name: str
@@ -52,12 +55,15 @@ class SpatialLayer:
     stride: int
     padding: tuple[int, int]
     dilation: int
+    rate: int | None = None
+    early: bool = False
 
     def apply(self, output_stride: int) -> None:
         """Give the layer the stride and rate that it has at an output stride."""
         held = min(self.input_stride, output_stride)
-        rate = self.input_stride // held
         stride = min(self.input_stride * self.stride, output_stride) // held
+        counted = self.input_stride * self.stride // stride if self.early else self.input_stride
+        rate = counted // held if self.rate is None else self.rate
         module = self.module
         if isinstance(module, BlurPool2d | MaxPool2dSame | AvgPool2dSame):
             if stride != self.stride or rate > 1:

@@ -33,11 +33,11 @@ def load_pretrained(network: nn.Module, *, model_name: str, source: bool | str) 
     if source is False:
         return
     if isinstance(source, str):
-        state = _read_file(Path(source).expanduser())
+        state = read_pretrained_file(source)
     elif model_name in _PACKAGED:
         state = _PACKAGED[model_name]()
     else:
-        state = _from_hub(model_name)
+        state = weights_from_hub(model_name)
     expected = network.state_dict()
     known_extra = set(timm.create_model(model_name, pretrained=False).state_dict()) - set(expected)
     missing = sorted(k for k in expected if k not in state and not k.endswith("num_batches_tracked"))
@@ -46,21 +46,39 @@ def load_pretrained(network: nn.Module, *, model_name: str, source: bool | str) 
     if missing or unexpected or misshapen:
         raise AtrousError(
             f"the weights in {source if isinstance(source, str) else 'the package'} are not those of backbone "
-            f"{model_name!r}: {_some('missing', missing)}, {_some('unexpected', unexpected)}, "
-            f"{_some('of another shape', misshapen)}"
+            f"{model_name!r}: {name_some('missing', missing)}, {name_some('unexpected', unexpected)}, "
+            f"{name_some('of another shape', misshapen)}"
         )
     network.load_state_dict({k: v for k, v in state.items() if k in expected}, strict=False)
 
 
-def _some(what: str, names: list[str]) -> str:
+def name_some(what: str, names: list[str]) -> str:
+    """How many tensors, and the names of the first of them, in words."""
     return f"{len(names)} tensors {what}" + (
         f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
     )
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
+def read_pretrained_file(source: str) -> dict[str, Tensor]:
+    """Read the file that ``backbone.pretrained`` names.
+
+    Raises:
+        AtrousError: The file is missing, damaged or holds no state dict.
+    """
+    path = Path(source).expanduser()
     if not path.is_file():
         raise AtrousError(f"backbone.pretrained names {path}, which is not a file; give true, false or a weights file")
+    return read_state_dict(path)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the state dict of a PyTorch or safetensors file; wrappers and a prefix ``module.`` are seen through.
+
+    Raises:
+        AtrousError: The file is missing, damaged or holds no state dict.
+    """
+    if not path.is_file():
+        raise AtrousError(f"there is no weights file {path}")
     try:
         if path.suffix == ".safetensors":
             loaded: object = importlib.import_module("safetensors.torch").load_file(path)
@@ -82,7 +100,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
-def _from_hub(model_name: str) -> dict[str, Tensor]:
+def weights_from_hub(model_name: str) -> dict[str, Tensor]:
     """Download (or take from the cache) timm's ImageNet weights; without either, fail within seconds."""
     config = timm.models.get_pretrained_cfg(model_name)
     advice = (

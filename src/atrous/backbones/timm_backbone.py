@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import timm
 from torch import Tensor, nn
 
+import atrous.backbones.mobilenetv2  # noqa: F401 (adds models to timm's registry)
 from atrous.backbones.backbone import Backbone, FeatureSpec, Grid
-from atrous.backbones.output_stride import OUTPUT_STRIDES, find_spatial_layers, native_stride, probe
+from atrous.backbones.folded_batch_norm import fold_batch_norms
+from atrous.backbones.hdc import OUTPUT_STRIDE as HDC_OUTPUT_STRIDE
+from atrous.backbones.hdc import describe_holes, hdc_rates
+from atrous.backbones.output_stride import OUTPUT_STRIDES, SpatialLayer, find_spatial_layers, native_stride, probe
 from atrous.backbones.pretrained import load_pretrained
 from atrous.errors import AtrousError
 
@@ -31,6 +37,12 @@ class TimmBackbone(Backbone):
         pretrained: bool | str = False,
         output_stride: int = 16,
         taps: Sequence[str] | None = None,
+        dilation: str | Mapping[str, Sequence[int]] | None = None,
+        strided_rate: Literal["before", "behind"] = "before",
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        norm: Literal["batch", "folded"] = "batch",
+        batch_norm_eps: float | None = None,
     ) -> None:
         """Build the network at an output stride.
 
@@ -39,17 +51,31 @@ class TimmBackbone(Backbone):
             pretrained: ``True`` for ImageNet weights, ``False`` for random ones, or a file with a state dict.
             output_stride: 8, 16 or 32.
             taps: Layers whose outputs are the features, from fine to coarse; ``None`` for timm's own choice.
+            dilation: Atrous rates of stages, one a unit, by the stage's name (``{layer4: [5, 9, 17]}``), at output
+                stride 8; ``hdc`` for the schedule of ``atrous.backbones.hdc``; ``None`` for rates that follow from the
+                output stride. A schedule with holes in its field of view is warned of.
+            strided_rate: Rate of a layer that has lost its stride: that of the layers ``before`` it, as in the papers,
+                or of those ``behind`` it, as segmentation_models.pytorch has it.
+            mean: Mean of the input per RGB channel in units of 1, for weights that were trained with another one than
+                timm's; ``None`` for timm's.
+            std: Standard deviation likewise.
+            norm: ``batch``, or ``folded`` into the convolutions, which then have a bias.
+            batch_norm_eps: Small number in the denominator of every batch norm; ``None`` for the model's own.
 
         Raises:
             AtrousError: The model is unknown or has no feature maps, a tap does not exist, the output stride is
-                impossible, or the weights cannot be had.
+                impossible, rates and units do not fit, or the weights cannot be had.
         """
         super().__init__()
         self.name = name
         self.network = _create(name)
         config = self.network.pretrained_cfg
-        self.mean = _rgb(config["mean"])
-        self.std = _rgb(config["std"])
+        self.mean = _rgb("mean", config["mean"] if mean is None else mean)
+        self.std = _rgb("std", config["std"] if std is None else std)
+        if batch_norm_eps is not None:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eps = batch_norm_eps
         layers = dict(self.network.named_modules())
         self._tap_names = tuple(taps) if taps is not None else tuple(f["module"] for f in self.network.feature_info)
         for tap in self._tap_names:
@@ -74,19 +100,121 @@ class TimmBackbone(Backbone):
         self.grid: Grid = "points" if self._has_point_grid() else "cells"
         self._stop_changing_taps_in_place()
         load_pretrained(self.network, model_name=name, source=pretrained)
+        self._set_form(strided_rate, norm)
         self._output_stride = max(self._native_strides)
+        self._has_own_rates = dilation is not None
+        if dilation is not None:
+            self._set_rates(dilation)
+        self._single_grid_layers = self._spatial_layers
         self.set_output_stride(output_stride)
+
+    def _set_form(self, strided_rate: str, norm: str) -> None:
+        for option, value, valid in (
+            ("strided_rate", strided_rate, ("before", "behind")),
+            ("norm", norm, ("batch", "folded")),
+        ):
+            if value not in valid:
+                raise AtrousError(f"backbone.{option}={value!r} is unknown; choose {' or '.join(valid)}")
+        if strided_rate == "behind":
+            self._spatial_layers = [dataclasses.replace(layer, early=True) for layer in self._spatial_layers]
+        if norm == "folded":
+            fold_batch_norms(self.network, self.name)
+            self._taken.clear()
 
     @property
     def features(self) -> tuple[FeatureSpec, ...]:
         """The tapped maps, from fine to coarse."""
         taps = zip(self._channels, self._native_strides, self._tap_names, strict=True)
-        return tuple(FeatureSpec(channels, min(stride, self._output_stride), name) for channels, stride, name in taps)
+        return tuple(
+            FeatureSpec(channels, min(stride, self._output_stride), name, stride) for channels, stride, name in taps
+        )
 
     @property
     def output_stride(self) -> int:
         """Stride of the last map."""
         return self._output_stride
+
+    @property
+    def native_stride(self) -> int:
+        """Stride of the last map of the classifier."""
+        return self._native_strides[-1]
+
+    def set_multi_grid(self, rates: Sequence[int]) -> None:
+        """Multiply the rates of the 3×3 convolutions of the last stage's units.
+
+        The first unit of timm's stages does the striding, so its convolution keeps the rate of the stage before: at
+        output stride 16 the multi-grid (1, 2, 4) becomes (1, 4, 8) on a ResNet, exactly what its weights have learnt at
+        stride 32 with the multi-grid's own rates.
+        """
+        stage = self._tap_names[-1]
+        units = self._units(stage)
+        if len(units) != len(rates) or any(rate < 1 for rate in rates):
+            raise AtrousError(
+                f"model.multi_grid={list(rates)} needs one positive number for each of the {len(units)} units of "
+                f"backbone {self.name!r}'s stage {stage!r}"
+            )
+        if self._has_own_rates:
+            raise AtrousError("backbone.dilation gives the rates of the units already: set model.multi_grid=null")
+        factors = {unit: int(factor) for unit, factor in zip(units, rates, strict=True)}
+        self._spatial_layers = [
+            layer if factor is None else _times(layer, factor)
+            for layer, factor in ((layer, factors.get(_unit_of(layer, stage))) for layer in self._single_grid_layers)
+        ]
+        self.multi_grid = tuple(int(rate) for rate in rates)
+        self._apply_output_stride(self._output_stride)
+
+    def last_stage(self) -> nn.Sequential:
+        """The units of the stage that gives the last map."""
+        stage = self.network.get_submodule(self._tap_names[-1])
+        self._units(self._tap_names[-1])
+        assert isinstance(stage, nn.Sequential)
+        return stage
+
+    def _units(self, stage: str) -> list[str]:
+        """Names of the units of a stage whose spatial layers all stand in units.
+
+        Raises:
+            AtrousError: The layer is not such a stage.
+        """
+        module = self.network.get_submodule(stage)
+        names = [f"{stage}.{name}" for name, _ in module.named_children()]
+        if not isinstance(module, nn.Sequential) or not names:
+            raise AtrousError(
+                f"layer {stage!r} of backbone {self.name!r} is not a sequence of units, so it has neither multi-grid "
+                "nor rates of its own: use a ResNet"
+            )
+        return names
+
+    def _set_rates(self, dilation: str | Mapping[str, Sequence[int]]) -> None:
+        """Give the units of stages their own atrous rates."""
+        if isinstance(dilation, str):
+            if dilation != "hdc":
+                raise AtrousError(
+                    f"backbone.dilation={dilation!r} is unknown; give hdc, or rates by stage such as "
+                    "{layer4: [5, 9, 17]}, or null"
+                )
+            dilation = hdc_rates({stage: len(self._units(stage)) for stage in self._tap_names[-2:]})
+        for stage, rates in dilation.items():
+            if stage not in dict(self.network.named_modules()):
+                raise AtrousError(
+                    f"backbone.dilation names the stage {stage!r}; {self.name!r} has {', '.join(self._tap_names)}"
+                )
+            units = self._units(stage)
+            if len(units) != len(rates):
+                raise AtrousError(
+                    f"backbone.dilation gives {len(rates)} rates for the {len(units)} units of stage {stage!r} of "
+                    f"{self.name!r}"
+                )
+            rate_of = dict(zip(units, rates, strict=True))
+            self._spatial_layers = [
+                dataclasses.replace(layer, rate=rate_of[_unit_of(layer, stage)])
+                if _unit_of(layer, stage) in rate_of and _is_spatial_convolution(layer)
+                else layer
+                for layer in self._spatial_layers
+            ]
+        gridding = describe_holes([rate for rates in dilation.values() for rate in rates])
+        if gridding:
+            warnings.warn(f"backbone.dilation: {gridding}", stacklevel=2)
 
     def set_output_stride(self, output_stride: int) -> None:
         """Set stride and atrous rate of every layer; see ``atrous.backbones.output_stride``."""
@@ -96,6 +224,11 @@ class TimmBackbone(Backbone):
             raise AtrousError(
                 f"output stride {output_stride} is impossible for backbone {self.name!r}; valid are "
                 f"{', '.join(map(str, possible)) or f'none (its features end at stride {native})'}"
+            )
+        if self._has_own_rates and output_stride != HDC_OUTPUT_STRIDE:
+            raise AtrousError(
+                f"the rates of backbone.dilation are for output stride {HDC_OUTPUT_STRIDE}, not {output_stride}: set "
+                f"backbone.output_stride={HDC_OUTPUT_STRIDE}"
             )
         before = self._output_stride
         try:
@@ -211,6 +344,25 @@ class _Tap:
         self.taken[self.name] = output
 
 
+def _unit_of(layer: SpatialLayer, stage: str) -> str:
+    """Name of the stage's unit that a layer belongs to, or an empty one."""
+    if not layer.name.startswith(f"{stage}."):
+        return ""
+    return ".".join(layer.name.split(".")[: stage.count(".") + 2])
+
+
+def _times(layer: SpatialLayer, factor: int) -> SpatialLayer:
+    """A convolution with a spatial kernel at a multiple of its rate."""
+    if not _is_spatial_convolution(layer):
+        return layer
+    padding = (layer.padding[0] * factor, layer.padding[1] * factor)
+    return dataclasses.replace(layer, dilation=layer.dilation * factor, padding=padding)
+
+
+def _is_spatial_convolution(layer: SpatialLayer) -> bool:
+    return isinstance(layer.module, nn.Conv2d) and max(layer.kernel) > 1
+
+
 def _create(name: str) -> Any:
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
@@ -226,6 +378,8 @@ def _create(name: str) -> Any:
     return network
 
 
-def _rgb(values: Sequence[float]) -> tuple[float, float, float]:
+def _rgb(option: str, values: Sequence[float]) -> tuple[float, float, float]:
+    if len(values) != 3:
+        raise AtrousError(f"backbone.{option}={list(values)} must have three values: red, green, blue")
     red, green, blue = (float(v) for v in values)
     return red, green, blue

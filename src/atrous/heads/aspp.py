@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from atrous.backbones.backbone import Grid
 from atrous.errors import AtrousError
-from atrous.heads.convolution import conv_block, separable_conv_block
+from atrous.heads.convolution import Norm, conv_block, separable_conv_block
 from atrous.upsamplers.bilinear import resize
 
 RATES_AT_STRIDE_16 = (6, 12, 18)
@@ -26,7 +27,14 @@ class ImagePooling(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, output_stride: int, grid: Grid, window: Pooling = "global"
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        output_stride: int,
+        grid: Grid,
+        window: Pooling = "global",
+        norm: Norm = "batch",
     ) -> None:
         """Build the branch.
 
@@ -36,6 +44,7 @@ class ImagePooling(nn.Module):
             output_stride: Stride of the map.
             grid: Grid of the backbone.
             window: ``global``, or the crop's height and width (or both in one) in pixels of the image.
+            norm: ``batch``, or ``folded`` into the convolution.
         """
         super().__init__()
         self.output_stride = output_stride
@@ -45,7 +54,7 @@ class ImagePooling(nn.Module):
         else:
             height, width = (window, window) if isinstance(window, int) else (int(w) for w in window)
             self.window = (height, width)
-        self.block = conv_block(in_channels, out_channels)
+        self.block = conv_block(in_channels, out_channels, norm=norm)
 
     def forward(self, feature: Tensor) -> Tensor:
         """Pool B×C×h×w and spread the result to B×D×h×w.
@@ -88,7 +97,10 @@ class ASPP(nn.Module):
         rates: Sequence[int] = RATES_AT_STRIDE_16,
         image_pooling: Pooling = "global",
         separable: bool = False,
+        depthwise_activation: bool = True,
         dropout: float = 0.1,
+        projection_kernel: int = 1,
+        norm: Norm = "batch",
     ) -> None:
         """Build the pyramid.
 
@@ -100,20 +112,33 @@ class ASPP(nn.Module):
             rates: Atrous rates of the 3×3 branches at output stride 16.
             image_pooling: ``global``, the training crop's size in pixels, or ``None`` for no such branch.
             separable: Depthwise separable 3×3 convolutions (v3+ §3.1).
+            depthwise_activation: Batch norm and ReLU between their two halves as well (segmentation_models.pytorch has
+                none there).
             dropout: Probability of dropping a value of the projection in training.
+            projection_kernel: Size of the projection: 1, or 3 as in mmsegmentation.
+            norm: ``batch``, or ``folded`` into the convolutions, which then have a bias.
+
+        Raises:
+            AtrousError: The projection's size is neither 1 nor 3, or the norm is unknown.
         """
         super().__init__()
+        if projection_kernel not in (1, 3):
+            raise AtrousError(f"model.head.projection_kernel={projection_kernel} must be 1 or 3")
         self.rates = tuple(int(rate) for rate in rates)
         self.pooling = (
             None
             if image_pooling is None
-            else ImagePooling(in_channels, channels, output_stride=output_stride, grid=grid, window=image_pooling)
+            else ImagePooling(
+                in_channels, channels, output_stride=output_stride, grid=grid, window=image_pooling, norm=norm
+            )
         )
-        self.pointwise = conv_block(in_channels, channels)
-        block = separable_conv_block if separable else conv_block
-        self.atrous = nn.ModuleList(block(in_channels, channels, kernel=3) for _ in self.rates)
+        self.pointwise = conv_block(in_channels, channels, norm=norm)
+        separated = partial(separable_conv_block, depthwise_activation=depthwise_activation)
+        block = separated if separable else partial(conv_block)
+        self.atrous = nn.ModuleList(block(in_channels, channels, kernel=3, norm=norm) for _ in self.rates)
         branches = 1 + len(self.rates) + (self.pooling is not None)
-        self.projection = nn.Sequential(*conv_block(branches * channels, channels), nn.Dropout(dropout))
+        projection = conv_block(branches * channels, channels, kernel=projection_kernel, norm=norm)
+        self.projection = nn.Sequential(*projection, nn.Dropout(dropout))
         self.set_output_stride(output_stride)
 
     def set_output_stride(self, output_stride: int) -> None:

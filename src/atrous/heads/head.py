@@ -6,13 +6,26 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from atrous.backbones.backbone import Backbone
+
 
 class Head(nn.Module, ABC):
     """Features of a backbone become class scores.
 
     Heads are constructed with the keyword arguments ``features`` (the backbone's ``FeatureSpec``s), ``grid`` (its
-    grid), ``output_stride`` and ``num_classes``, besides their own.
+    grid), ``output_stride`` and ``num_classes`` (the channels of the scores), besides their own.
+
+    Attributes:
+        stride: Image pixels per score at the present output stride.
+        inherited: First parts of the names of those parameters that ``inherit`` takes from the backbone's classifier;
+            they learn as fast as the backbone, all others as fast as new layers.
     """
+
+    stride: int
+    inherited: tuple[str, ...] = ()
+
+    def inherit(self, backbone: Backbone) -> None:
+        """Take over pretrained layers of the classifier that the backbone was cut from; called once, when joined."""
 
     @abstractmethod
     def set_output_stride(self, output_stride: int) -> None:

@@ -15,9 +15,11 @@ class Protocol:
         dataset: Name of the data set.
         split: Split that was scored.
         output_stride: Output stride of the backbone while scoring; None where the model has no such notion.
-        scales: Factors by which the image was resized; probabilities are averaged over them.
+        scales: Factors by which the image was resized; their results are averaged, or fused by the network itself.
         flip: Whether the mirrored image was averaged in as well.
         window: Height and width of the sliding window in pixels; None = the whole image at once.
+        stretched: Height and width in pixels that every image was stretched to; None = its own size.
+        trimap_width: Largest distance in pixels from an ignored one of the pixels that count; None = all count.
         crf: Name of the dense CRF that refined the scores; None = no CRF.
         checkpoint: File name of the weights; None = the weights as they were in memory.
     """
@@ -28,6 +30,8 @@ class Protocol:
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
     window: tuple[int, int] | None = None
+    stretched: tuple[int, int] | None = None
+    trimap_width: int | None = None
     crf: str | None = None
     checkpoint: str | None = None
 
@@ -40,6 +44,8 @@ class Protocol:
             f"scale {scales}" if len(self.scales) == 1 else f"scales {scales}",
             "flip" if self.flip else "no flip",
             "whole image" if self.window is None else f"window {self.window[0]}×{self.window[1]}",
+            "" if self.stretched is None else f"stretched to {self.stretched[0]}×{self.stretched[1]}",
+            "" if self.trimap_width is None else f"trimap of {self.trimap_width} px",
             "no CRF" if self.crf is None else f"CRF {self.crf}",
             self.checkpoint or "",
         ]
@@ -54,6 +60,8 @@ class Protocol:
             "scales": list(self.scales),
             "flip": self.flip,
             "window": None if self.window is None else list(self.window),
+            "stretched": None if self.stretched is None else list(self.stretched),
+            "trimap_width": self.trimap_width,
             "crf": self.crf,
             "checkpoint": self.checkpoint,
         }
@@ -61,7 +69,7 @@ class Protocol:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Protocol:
         """Inverse of `to_dict`."""
-        window = values["window"]
+        window, stretched = values["window"], values.get("stretched")
         return cls(
             dataset=values["dataset"],
             split=values["split"],
@@ -69,6 +77,8 @@ class Protocol:
             scales=tuple(values["scales"]),
             flip=values["flip"],
             window=None if window is None else (window[0], window[1]),
+            stretched=None if stretched is None else (stretched[0], stretched[1]),
+            trimap_width=values.get("trimap_width"),
             crf=values["crf"],
             checkpoint=values["checkpoint"],
         )

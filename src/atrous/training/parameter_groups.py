@@ -1,36 +1,82 @@
-"""Which parameters learn how fast."""
+"""Which parameters learn, and how fast."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
+from atrous.errors import AtrousError
 from atrous.segmentor import Segmentor
 
 
 def parameter_groups(
-    segmentor: Segmentor, learning_rate: float, *, weight_decay: float, head_factor: float = 10.0
+    segmentor: Segmentor,
+    learning_rate: float,
+    *,
+    weight_decay: float,
+    head_factor: float = 10.0,
+    bias_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Split trainable parameters into backbone and new layers, each with and without weight decay.
 
     Only filters decay: biases, scale and shift of normalisation layers, and other vectors do not. Layers outside the
-    backbone start from random weights and learn ``head_factor`` times faster (DeepLabv1 §4, v2 §4.1).
+    backbone start from random weights and learn ``head_factor`` times faster (DeepLabv1 §4, v2 §4.1), but for those
+    that a head inherits from the pretrained classifier.
 
     Args:
         segmentor: The network.
         learning_rate: Base learning rate, the backbone's.
         weight_decay: Weight decay of the convolutions.
         head_factor: Learning rate of all other layers over the backbone's.
+        bias_factor: Learning rate of the biases of convolutions over that of their weights; other than 1 puts them
+            into groups of their own.
 
     Returns:
-        Optimiser groups named ``backbone``, ``backbone_no_decay``, ``head``, ``head_no_decay``, without empty ones.
+        Optimiser groups named ``backbone``, ``backbone_bias``, ``backbone_no_decay``, ``head``, ``head_bias``,
+        ``head_no_decay``, without empty ones.
     """
     groups: dict[str, dict[str, Any]] = {}
     for part, factor in (("backbone", 1.0), ("head", head_factor)):
-        for suffix, decay in (("", weight_decay), ("_no_decay", 0.0)):
+        for suffix, decay, times in (("", weight_decay, 1.0), ("_bias", 0.0, bias_factor), ("_no_decay", 0.0, 1.0)):
             name = part + suffix
-            groups[name] = {"name": name, "params": [], "lr": learning_rate * factor, "weight_decay": decay}
+            groups[name] = {
+                "name": name,
+                "params": [],
+                "lr": learning_rate * factor * times,
+                "weight_decay": decay,
+            }
+    pretrained = ("backbone.", *(f"head.{name}" for name in segmentor.head.inherited))
+    biases = _biases_of_convolutions(segmentor) if bias_factor != 1 else set()
     for name, parameter in segmentor.named_parameters():
         if parameter.requires_grad:
-            part = "backbone" if name.startswith("backbone.") else "head"
-            groups[part if parameter.ndim > 1 else f"{part}_no_decay"]["params"].append(parameter)
+            part = "backbone" if name.startswith(pretrained) else "head"
+            suffix = "" if parameter.ndim > 1 else "_bias" if name in biases else "_no_decay"
+            groups[part + suffix]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
+
+
+def train_only(segmentor: Segmentor, names: Sequence[str]) -> None:
+    """Freeze every parameter whose name begins with none of the given names.
+
+    Raises:
+        AtrousError: A name fits no parameter.
+    """
+    parameters = dict(segmentor.named_parameters())
+    for name in names:
+        if not any(each.startswith(name) for each in parameters):
+            parts = sorted({".".join(each.split(".")[:2]) for each in parameters})
+            raise AtrousError(
+                f"task.train_only names {name!r}, but no parameter begins with it; parts are {', '.join(parts)}"
+            )
+    for each, parameter in parameters.items():
+        parameter.requires_grad_(parameter.requires_grad and each.startswith(tuple(names)))
+
+
+def _biases_of_convolutions(segmentor: Segmentor) -> set[str]:
+    return {
+        f"{name}.bias"
+        for name, module in segmentor.named_modules()
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear)
+    }

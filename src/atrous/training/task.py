@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
@@ -15,12 +16,16 @@ from torchmetrics import MeanMetric
 from atrous.checkpoints.card import Card, require_same_classes
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
+from atrous.losses import Loss
 from atrous.metrics.confusion import Scores
 from atrous.metrics.protocol import Protocol
 from atrous.metrics.segmentation_score import SegmentationScore
+from atrous.metrics.trimap import within_trimap
 from atrous.segmentor import Segmentor
 from atrous.training.batch_norm import freeze_batch_norm
 from atrous.training.parameter_groups import parameter_groups
+from atrous.training.parameter_groups import train_only as _train_only
+from atrous.training.shrunk_labels import shrink_labels
 
 Batch = Mapping[str, Any]
 
@@ -43,12 +48,16 @@ class SegmentationTask(LightningModule):
         inference: Callable[[Segmentor, Tensor], Tensor],
         label_space: LabelSpace,
         splits: Mapping[str, str],
-        loss: nn.Module | None = None,
+        loss: Loss | None = None,
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer] | None = None,
         schedule: Callable[[int], Callable[[int], float]] | None = None,
         learning_rate: float = 0.007,
         weight_decay: float = 4e-5,
         head_factor: float = 10.0,
+        bias_factor: float = 1.0,
+        loss_resolution: Literal["labels", "scores"] = "labels",
+        train_only: Sequence[str] | None = None,
+        trimap_width: int | None = None,
         freeze_batch_norm: bool = False,
         channels_last: bool = False,
         compile: bool = False,
@@ -68,6 +77,11 @@ class SegmentationTask(LightningModule):
             learning_rate: Base learning rate, the backbone's.
             weight_decay: Weight decay of the convolutions.
             head_factor: Learning rate of new layers over the backbone's.
+            bias_factor: Learning rate of biases over that of their layer's weights; 2 in DeepLabv1 and v2.
+            loss_resolution: ``labels`` compares logits with labels at full resolution (DeepLabv3 §4.1), ``scores``
+                compares scores with labels shrunk to their size (DeepLabv1 §3.1, v2).
+            train_only: First parts of the names of the parameters that learn; ``None`` for all.
+            trimap_width: Score only pixels at most so far from an ignored one; ``None`` for whole images.
             freeze_batch_norm: Keep statistics, scale and shift of every batch norm.
             channels_last: Lay tensors out with channels last; faster with most convolution libraries.
             compile: Compile the network.
@@ -102,6 +116,18 @@ class SegmentationTask(LightningModule):
         self._score_card: dict[str, Any] | None = None
         self._confusion = SegmentationScore(label_space.num_classes, ignore_index=label_space.ignore_index)
         self._validation_loss = MeanMetric()
+        if loss_resolution not in ("labels", "scores"):
+            raise AtrousError(f"task.loss_resolution={loss_resolution!r} is unknown; choose labels or scores")
+        if loss_resolution == "scores" and not segmentor.extend:
+            raise AtrousError(
+                "without model.extend scores do not lie on whole pixels, so the loss cannot be taken on them: set "
+                "task.loss_resolution=labels"
+            )
+        self._trimap_width = trimap_width
+        self._bias_factor = bias_factor
+        self._loss_resolution = loss_resolution
+        if train_only is not None:
+            _train_only(segmentor, train_only)
         if freeze_batch_norm:
             self.train(self.training)
         self.segmentor.to(memory_format=self._memory_format)
@@ -123,21 +149,29 @@ class SegmentationTask(LightningModule):
         if steps < 1:
             raise AtrousError(f"trainer.max_steps is {steps}; schedules count steps, so give a positive number")
         groups = parameter_groups(
-            self.segmentor, self._learning_rate, weight_decay=self._weight_decay, head_factor=self._head_factor
+            self.segmentor,
+            self._learning_rate,
+            weight_decay=self._weight_decay,
+            head_factor=self._head_factor,
+            bias_factor=self._bias_factor,
         )
         optimizer = self._optimizer(groups)
         scheduler = LambdaLR(optimizer, self._schedule(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss on logits at the labels' full resolution (DeepLabv3 §4.1)."""
+        """Sum of the losses of all outputs, each at the resolution that the recipe asks for."""
         # Dropout depends on seed, batch and rank alone: a resumed run draws what the uninterrupted one would have.
         torch.manual_seed(
             hash((self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)) & (2**63 - 1)
         )
         image, mask = self._images(batch), batch["mask"]
         assert self.loss is not None
-        loss: Tensor = self.loss(self.segmentor(image), mask)
+        self.loss.at_step(self.global_step)
+        loss = torch.zeros((), device=self.device)
+        for name, output in self._training_outputs(image).items():
+            weight = self.segmentor.loss_weights[name]
+            loss = loss + weight * self._loss_of(output, mask)
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
         return loss * self._share_of_pixels(mask)
 
@@ -159,12 +193,15 @@ class SegmentationTask(LightningModule):
 
     def protocol(self, stage: str, *, checkpoint: str | None = None) -> Protocol:
         """How the scores of ``val`` or ``test`` are measured."""
-        return Protocol(
+        protocol = Protocol(
             dataset=self.label_space.name,
             split=self._splits[stage],
             output_stride=self.segmentor.output_stride,
+            scales=self.segmentor.input_scales,
+            trimap_width=self._trimap_width,
             checkpoint=checkpoint,
         )
+        return dataclasses.replace(protocol, **getattr(self.inference, "protocol", {}))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to use the weights without the code that made them."""
@@ -180,6 +217,30 @@ class SegmentationTask(LightningModule):
         card = Card.of(checkpoint)
         require_same_classes(card.label_space, self.label_space)
         self._score_card = card.score
+
+    def _training_outputs(self, image: Tensor) -> dict[str, Tensor]:
+        """Logits, or scores, of every output that has a loss."""
+        outputs: Tensor | dict[str, Tensor]
+        if self._loss_resolution == "scores":
+            outputs = self.segmentor(image, outputs="scores")
+        elif len(self.segmentor.loss_weights) > 1:
+            outputs = self.segmentor(image, outputs="all")
+        else:
+            outputs = self.segmentor(image)
+        return {"main": outputs} if isinstance(outputs, Tensor) else outputs
+
+    def _loss_of(self, output: Tensor, mask: Tensor) -> Tensor:
+        assert self.loss is not None
+        if self._loss_resolution == "scores":
+            mask = shrink_labels(
+                mask,
+                (output.shape[-2], output.shape[-1]),
+                extension=self.segmentor.extension,
+                grid=self.segmentor.backbone.grid,
+                ignore_index=self.label_space.ignore_index,
+            )
+        loss: Tensor = self.loss(output, mask)
+        return loss
 
     def _images(self, batch: Batch) -> Tensor:
         image: Tensor = batch["image"]
@@ -198,6 +259,8 @@ class SegmentationTask(LightningModule):
         probabilities = self.inference(self.segmentor, self._images(batch))
         prediction = probabilities.argmax(dim=1)
         mask: Tensor = batch["mask"].long()
+        if self._trimap_width is not None:
+            mask = within_trimap(mask, self._trimap_width, ignore_index=self.label_space.ignore_index)
         counted = mask != self.label_space.ignore_index
         of_truth = probabilities.gather(1, mask.where(counted, 0).unsqueeze(1)).squeeze(1)
         losses = -of_truth.clamp(min=torch.finfo(of_truth.dtype).tiny).log()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from atrous.backbones.backbone import Grid
+from atrous.upsamplers.upsampler import Upsampler
 
 
 def resize(feature: Tensor, size: tuple[int, int], *, grid: Grid) -> Tensor:
@@ -22,13 +23,21 @@ def resize(feature: Tensor, size: tuple[int, int], *, grid: Grid) -> Tensor:
     return F.interpolate(feature, size=size, mode="bilinear", align_corners=grid == "points")
 
 
-class Bilinear(nn.Module):
+class Bilinear(Upsampler):
     """Parameter-free upsampling of class scores (DeepLabv1 §3.1, v3 §4.1, v3+ §3.1)."""
 
-    def __init__(self, *, grid: Grid = "points") -> None:
-        """Remember the grid of the backbone; see ``resize``."""
+    def __init__(self, *, grid: Grid, num_classes: int, align_corners: bool | None = None) -> None:
+        """Remember where the outermost scores lie; see ``resize``.
+
+        Args:
+            grid: Grid of the backbone.
+            num_classes: Number of classes.
+            align_corners: Whether the outermost scores lie on the image's corners or half a cell inside, whatever the
+                backbone's grid: for networks that were trained so; ``None`` as the grid has them.
+        """
         super().__init__()
-        self.grid: Grid = grid
+        self.score_channels = num_classes
+        self.grid: Grid = grid if align_corners is None else "points" if align_corners else "cells"
 
     def forward(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
         """Interpolate scores B×C×h×w to logits B×C×H×W."""

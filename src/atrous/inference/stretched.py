@@ -1,0 +1,63 @@
+"""The protocol of networks with a fixed input: the image is stretched to one size, the classes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from atrous.errors import AtrousError
+from atrous.segmentor import Segmentor
+
+
+class Stretched:
+    """Class probabilities from one pass over the image at a fixed size, whatever its aspect ratio.
+
+    The image is resized as Pillow's ``BILINEAR`` does, with a wider kernel where it shrinks, and rounded to whole
+    numbers; every pixel of the image then has the probabilities of the nearest pixel of the result, so that the most
+    probable classes are those of the small map resized by Pillow's ``NEAREST``.
+
+    Attributes:
+        protocol: What a score must say about it.
+    """
+
+    def __init__(self, *, size: int | Sequence[int]) -> None:
+        """Set the size.
+
+        Args:
+            size: Height and width in pixels, or both in one.
+
+        Raises:
+            AtrousError: Not one or two positive numbers.
+        """
+        values = (size, size) if isinstance(size, int) else tuple(int(extent) for extent in size)
+        if len(values) != 2 or min(values) < 1:
+            raise AtrousError(f"inference.size={size} must be one or two positive numbers of pixels")
+        self.size = (values[0], values[1])
+        self.protocol: dict[str, tuple[int, int]] = {"stretched": self.size}
+
+    def __call__(self, segmentor: Segmentor, image: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            segmentor: Network in evaluation mode.
+            image: B×3×H×W, RGB, 0…255.
+
+        Returns:
+            Probabilities B×C×H×W, float32.
+        """
+        original = (image.shape[-2], image.shape[-1])
+        logits: Tensor = segmentor(_resized_like_pillow(image, self.size))
+        return F.interpolate(logits.float().softmax(dim=1), size=original, mode="nearest-exact")
+
+
+def _resized_like_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Width first, then height, each rounded to 0…255; Pillow's order depends on its version, which is one level."""
+    pixels = image.float()
+    for extent in ((pixels.shape[-2], size[1]), size):
+        if pixels.shape[-2:] != torch.Size(extent):
+            pixels = F.interpolate(pixels, size=extent, mode="bilinear", antialias=True, align_corners=False)
+            pixels = pixels.add(0.5).floor().clamp(0, 255)
+    return pixels

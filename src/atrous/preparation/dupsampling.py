@@ -1,0 +1,198 @@
+"""Fit P and W of DUpsampling to the training labels: ``python src/prepare.py task=dupsampling data=voc``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from atrous.backbones.backbone import Grid
+from atrous.data.data_module import SegmentationDataModule
+from atrous.data.dataset import SegmentationDataset
+from atrous.errors import AtrousError
+from atrous.upsamplers.dupsampling import DUpsampling
+from atrous.upsamplers.label_code import LabelCode, Mask, fit_by_gradient, fit_closed_form
+
+Method = Literal["closed_form", "gradient", "nonlinear"]
+
+
+class Masks:
+    """The masks of a data set, read anew at every pass."""
+
+    def __init__(self, dataset: SegmentationDataset, limit: int | None = None) -> None:
+        """Choose masks.
+
+        Args:
+            dataset: Where they are from; images are not looked at.
+            limit: At most this many, evenly spaced; ``None`` for all.
+
+        Raises:
+            AtrousError: The limit is not positive.
+        """
+        if limit is not None and limit < 1:
+            raise AtrousError(f"limit={limit} must be a positive number of masks, or null for all")
+        self.dataset = dataset
+        chosen = np.linspace(0, len(dataset) - 1, min(limit or len(dataset), len(dataset)))
+        self.indices: list[int] = chosen.round().astype(int).tolist()
+
+    def __len__(self) -> int:
+        """Number of masks in a pass."""
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Mask]:
+        """Read the masks."""
+        return (self.dataset.mask(index) for index in self.indices)
+
+
+class PassProgress:
+    """A bar for every pass over some masks."""
+
+    def __init__(self, console: Console, total: int, *, prefix: str = "") -> None:
+        """Prepare the bars.
+
+        Args:
+            console: Where they are shown.
+            total: Masks in a pass.
+            prefix: Words before the name of each pass.
+        """
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bars = Progress(*columns, console=console)
+        self._total = total
+        self._prefix = prefix
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> PassProgress:
+        """Start to draw."""
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stop to draw."""
+        self._bars.stop()
+
+    def __call__(self, stage: str) -> None:
+        """Count a mask of a pass."""
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(self._prefix + stage, total=self._total)
+        self._bars.advance(self._tasks[stage])
+
+
+def fit_label_code(
+    dataset: SegmentationDataset,
+    console: Console,
+    *,
+    ratio: int = 16,
+    width: int = 64,
+    grid: Grid = "points",
+    method: Method = "closed_form",
+    hidden: int | None = None,
+    passes: int = 16,
+    tolerance: float = 1e-5,
+    epochs: int = 5,
+    learning_rate: float = 3e-3,
+    limit: int | None = None,
+    seed: int = 0,
+) -> LabelCode:
+    """Fit a code to the labels of a data set, with a progress bar.
+
+    Args:
+        dataset: Training data; images are not looked at.
+        console: Where the bar is shown.
+        ratio: Side of a window in pixels: the stride of the head's scores.
+        width: Numbers in the code of a window.
+        grid: Grid of the backbone.
+        method: ``closed_form``, ``gradient`` (from random weights), or ``nonlinear`` (a hidden layer, from the closed
+            form on).
+        hidden: Width of the hidden layer; ``None`` for four times the width. For ``nonlinear`` only.
+        passes: Most passes of the closed form.
+        tolerance: Change of the explained energy at which the closed form stops.
+        epochs: Passes of the gradient methods.
+        learning_rate: Learning rate of the gradient methods, at the start.
+        limit: Look at no more masks than this, evenly spaced.
+        seed: Seed of random starts and of the order.
+
+    Raises:
+        AtrousError: Values that are impossible or do not go together.
+    """
+    if method not in get_args(Method):
+        raise AtrousError(f"dupsampling.method={method!r} is unknown; choose one of {', '.join(get_args(Method))}")
+    if hidden is not None and method != "nonlinear":
+        raise AtrousError(f"dupsampling.hidden={hidden} needs dupsampling.method=nonlinear, not {method}")
+    if grid not in get_args(Grid):
+        raise AtrousError(f"dupsampling.grid={grid!r} is unknown; choose points or cells")
+    masks = Masks(dataset, limit)
+    space = dataset.label_space
+    common: dict[str, Any] = {
+        "num_classes": space.num_classes,
+        "ratio": ratio,
+        "width": width,
+        "grid": grid,
+        "seed": seed,
+        "origin": f"{space.name} {dataset.split} ({len(masks)} masks, {method})",
+    }
+    with PassProgress(console, len(masks), prefix=f"fitting windows of {ratio}x{ratio}: ") as progress:
+        start = None
+        if method != "gradient":
+            start = fit_closed_form(masks, passes=passes, tolerance=tolerance, progress=progress, **common)
+        if start is not None and method == "closed_form":
+            return start
+        if method == "nonlinear" and hidden is None:
+            hidden = 4 * width
+        return fit_by_gradient(
+            masks,
+            hidden=hidden,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            start=start,
+            progress=progress,
+            **common,
+        )
+
+
+def fit_upsampler(upsampler: DUpsampling, dataset: SegmentationDataset, console: Console) -> None:
+    """Fit the weights of an upsampler that was built with ``weights=fit``."""
+    code = fit_label_code(
+        dataset,
+        console,
+        ratio=upsampler.ratio,
+        width=upsampler.score_channels,
+        grid=upsampler.grid,
+        method="closed_form" if upsampler.hidden is None else "nonlinear",
+        hidden=upsampler.hidden,
+    )
+    upsampler.load_code(code)
+
+
+def run(console: Console, *, data: SegmentationDataModule, output: str, **options: Any) -> dict[str, Any]:
+    """Fit a code to the training labels and save it.
+
+    Args:
+        console: Where progress and result go.
+        data: The data set at hand.
+        output: File to write.
+        options: Those of `fit_label_code`.
+
+    Returns:
+        File, explained share of the energy, seconds, and the options.
+    """
+    began = time.perf_counter()
+    code = fit_label_code(data.dataset("train"), console, **options)
+    code.save(Path(output))
+    seconds = time.perf_counter() - began
+    console.print(
+        f"{code.width} numbers explain {100 * code.explained:.2f} % of the energy of {code.origin}, windows of "
+        f"{code.ratio}x{code.ratio} pixels and {code.num_classes} classes; {seconds:.0f} s; written to {output}"
+    )
+    return {
+        "output": str(output),
+        "origin": code.origin,
+        "num_classes": code.num_classes,
+        "explained": code.explained,
+        "seconds": seconds,
+        **options,
+    }

@@ -1,0 +1,133 @@
+"""Data-dependent upsampling: the decoder of a code of labels as a 1×1 convolution (DUpsampling, 1903.02120 §3)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from atrous.backbones.backbone import Grid
+from atrous.errors import AtrousError
+from atrous.upsamplers.label_code import LabelCode
+from atrous.upsamplers.sub_pixel import shuffle_windows
+from atrous.upsamplers.upsampler import Upsampler
+
+_COMMAND = "python src/prepare.py task=dupsampling"
+
+
+class DUpsampling(Upsampler):
+    """Every score is the code of a window of labels; W decodes it, and a learned temperature T divides the result.
+
+    Channels of W count classes first, then the window's rows, then its columns.
+
+    Attributes:
+        temperature: T of softmax(z / T); 1 at the start.
+        unfitted: Whether the weights are still to come: by ``load_code``, or with the state of a trained network.
+    """
+
+    ratio: int
+
+    def __init__(
+        self,
+        *,
+        grid: Grid,
+        num_classes: int,
+        ratio: int,
+        width: int = 64,
+        hidden: int | None = None,
+        weights: LabelCode | str | Path | None = None,
+        frozen: bool = False,
+        command: str = _COMMAND,
+    ) -> None:
+        """Build the decoder.
+
+        Args:
+            grid: Grid of the backbone.
+            num_classes: Number of classes.
+            ratio: Side of a window in pixels: the stride of the head's scores.
+            width: Channels of the scores.
+            hidden: Width of the hidden layer of a non-linear decoder; ``None`` for W alone.
+            weights: A label code or the file of one; ``fit`` to leave the weights open until ``load_code`` or
+                ``load_state_dict``; ``random`` to train W from random weights.
+            frozen: Keep W as it was fitted; otherwise it is fine-tuned with the network.
+            command: Command that fits W on the data set at hand, for the sentence that says that it is missing.
+
+        Raises:
+            AtrousError: There are no weights, they are for something else, or random weights are to be frozen.
+        """
+        super().__init__()
+        self.grid: Grid = grid
+        self.num_classes = num_classes
+        self.ratio = ratio
+        self.hidden = hidden
+        self.score_channels = width
+        self.command = command
+        self.unfitted = False
+        channels = [width, num_classes * ratio**2] if hidden is None else [width, hidden, num_classes * ratio**2]
+        self.decoder = nn.Sequential()
+        for number, (before, after) in enumerate(pairwise(channels)):
+            if number:
+                self.decoder.append(nn.ReLU())
+            self.decoder.append(nn.Conv2d(before, after, 1, bias=False))
+        self.temperature = nn.Parameter(torch.ones(()))
+        if weights == "random":
+            if frozen:
+                raise AtrousError(
+                    "upsampler.weights=random with upsampler.frozen=true would never learn: set frozen=false"
+                )
+        elif weights == "fit":
+            self.unfitted = True
+        elif isinstance(weights, LabelCode):
+            self.load_code(weights)
+        else:
+            self.load_code(self._read(weights))
+        self.decoder.requires_grad_(not frozen)
+
+    def load_code(self, code: LabelCode) -> None:
+        """Take over the decoder of a label code.
+
+        Raises:
+            AtrousError: The code is for other windows, classes, width or decoder.
+        """
+        for what, theirs, ours in (
+            ("ratio", code.ratio, self.ratio),
+            ("num_classes", code.num_classes, self.num_classes),
+            ("width", code.width, self.score_channels),
+            ("hidden", code.hidden, self.hidden),
+            ("grid", code.grid, self.grid),
+        ):
+            if theirs != ours:
+                source = f" of {code.origin}" if code.origin else ""
+                raise AtrousError(
+                    f"the label code{source} was fitted for {what}={theirs}, but the network needs {what}={ours}: run "
+                    f"{self._full_command()}"
+                )
+        convolutions = [layer for layer in self.decoder if isinstance(layer, nn.Conv2d)]
+        with torch.no_grad():
+            for convolution, matrix in zip(convolutions, code.decoder, strict=True):
+                convolution.weight.copy_(matrix[..., None, None])
+        self.unfitted = False
+
+    def forward(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
+        """Decode codes B×D×h×w to logits B×C×H×W."""
+        windows = self.decoder(scores)
+        return shuffle_windows(windows, size, side=self.ratio, grid=self.grid) / self.temperature
+
+    def _read(self, weights: str | Path | None) -> LabelCode:
+        if weights is None or not Path(weights).is_file():
+            where = "" if weights is None else f" at {weights}"
+            raise AtrousError(
+                f"DUpsampling needs weights that were fitted to the training labels and finds none{where}: run "
+                f"{self._full_command()}{'' if weights is None else f' dupsampling.output={weights}'}, or set "
+                "upsampler.weights=fit to fit them now"
+            )
+        return LabelCode.load(weights)
+
+    def _full_command(self) -> str:
+        nonlinear = "" if self.hidden is None else f" dupsampling.method=nonlinear dupsampling.hidden={self.hidden}"
+        return (
+            f"{self.command} dupsampling.ratio={self.ratio} dupsampling.width={self.score_channels} "
+            f"dupsampling.grid={self.grid}{nonlinear}"
+        )
