@@ -20,6 +20,8 @@ register_resolvers()
 def main(config: DictConfig) -> None:
     """Run one suite, print its table and write its figures to the run's folder."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # tables are to be read in a file too
     settings = plain(config)
     result = run_suite(config.suite, settings.get(config.suite) or {}, console)
     path = Path(config.paths.run) / f"{config.suite}.json"

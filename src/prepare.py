@@ -18,6 +18,8 @@ register_resolvers()
 def prepare(config: DictConfig) -> None:
     """Run one task and write its figures to the run's folder."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # tables are to be read in a file too
     options = plain(config).get(config.task) or {}
     result = run_task(config.task, options, console, data=lambda: build_data(config.data))
     path = Path(config.paths.run) / f"{config.task}.json"

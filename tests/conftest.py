@@ -111,3 +111,20 @@ def camvid_folder(tmp_path: Path) -> Path:
             ids = np.arange(36 * 48).reshape(36, 48) // 150  # 0 .. 11
             write_ids(folder / "masks" / split / f"{name}.png", ids, None)
     return folder
+
+
+@pytest.fixture
+def cityscapes_folder(tmp_path: Path) -> Path:
+    """Two training frames of one city and one validation frame of another, 32x64 pixels, with every label id."""
+    folder = tmp_path / "cityscapes"
+    frames = (
+        ("train", "aachen", "000000_000019"),
+        ("train", "aachen", "000001_000019"),
+        ("val", "lindau", "000000_000019"),
+    )
+    for seed, (split, city, frame) in enumerate(frames):
+        name = f"{city}_{frame}"
+        write_picture(folder / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", (32, 64), seed)
+        ids = np.arange(32 * 64).reshape(32, 64) // 60 % 34
+        write_ids(folder / "gtFine" / split / city / f"{name}_gtFine_labelIds.png", ids, None)
+    return folder

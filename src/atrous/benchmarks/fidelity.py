@@ -194,12 +194,20 @@ def _stride_at_the_end_of_stages(segmentor: Segmentor) -> Segmentor:
     return segmentor
 
 
-def _torchvision_form(backbone: str) -> Segmentor:
+def _torchvision_form(backbone: str, output_stride: int, **options: Any) -> Segmentor:
     return Segmentor(
-        backbone=TimmBackbone(backbone, output_stride=8),
+        backbone=TimmBackbone(backbone, output_stride=output_stride, **options),
         head=partial(DeepLabV3Head, refinement=1),
         num_classes=VOC_CLASSES,
         auxiliary=FCNHead,
+    )
+
+
+def _exported_form(backbone: str) -> Segmentor:
+    return Segmentor(
+        backbone=TimmBackbone(backbone, output_stride=8, norm="folded"),
+        head=partial(DeepLabV3Head, rates=(), norm="folded"),
+        num_classes=VOC_CLASSES,
     )
 
 
@@ -315,7 +323,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "DeepLabv3 ResNet-50 OS 8 in torchvision's form",
-        partial(_torchvision_form, "resnet50"),
+        partial(_torchvision_form, "resnet50", 8),
         "parameters",
         42.004074,
         "torchvision",
@@ -323,10 +331,29 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "DeepLabv3 ResNet-101 OS 8 in torchvision's form",
-        partial(_torchvision_form, "resnet101"),
+        partial(_torchvision_form, "resnet101", 8),
         "parameters",
         60.996202,
         "torchvision",
+        tolerance=0.0,
+    ),
+    Claim(
+        "DeepLabv3 MobileNetV3-Large OS 16 in torchvision's form",
+        partial(
+            _torchvision_form, "mobilenetv3_large_100", 16, taps=("blocks.0", "blocks.1", "blocks.2.0", "blocks.6")
+        ),
+        "parameters",
+        11.029328,
+        "torchvision",
+        tolerance=0.0,
+    ),
+    Claim(
+        "DeepLabv3 MobileNetV2 0.5 OS 8, batch norm folded",
+        partial(_exported_form, "tf_deeplab_mobilenetv2_050"),
+        "parameters",
+        0.688357,
+        "TFLite file",
+        size=(257, 257),
         tolerance=0.0,
     ),
 )

@@ -1,6 +1,7 @@
 """Data: label spaces, data sets, augmentation, loaders."""
 
 from atrous.data.camvid import CamVid
+from atrous.data.cityscapes import Cityscapes
 from atrous.data.data_module import SegmentationDataModule
 from atrous.data.dataset import RawSample, Sample, SegmentationDataset, to_sample
 from atrous.data.label_space import LabelSpace
@@ -10,6 +11,7 @@ from atrous.data.voc import VOC2012
 __all__ = [
     "VOC2012",
     "CamVid",
+    "Cityscapes",
     "LabelSpace",
     "RawSample",
     "Sample",
