@@ -12,11 +12,13 @@ from torch import nn
 
 from atrous.backbones import VGG16
 from atrous.errors import AtrousError
+from atrous.heads import DeepLabV3Head
 from atrous.heads.aspp_sum import ASPPSumHead
 from atrous.heads.large_fov import LargeFOVHead
 from atrous.segmentor import Segmentor
 from atrous.training import freeze_batch_norm, parameter_groups
 from atrous.training.parameter_groups import train_only
+from atrous.upsamplers import DUpsampling
 
 Build = Callable[..., Segmentor]
 BACKBONES = ["test_resnet", "test_efficientnet", "test_convnext", "test_byobnet"]
@@ -145,3 +147,16 @@ def test_a_part_that_does_not_exist() -> None:
         AtrousError, match=r"train_only names 'head.taps', .*; parts are .*head.fc6, head.fc7, head.fc8"
     ):
         train_only(deeplab(channels=7), ["head.taps"])
+
+
+@pytest.mark.parametrize(("weights", "factor"), [("fit", 1), ("random", 10)])
+def test_a_fitted_decoder_learns_as_fast_as_the_backbone(segmentor: Build, weights: str, factor: int) -> None:
+    network = Segmentor(
+        backbone=segmentor().backbone,
+        head=partial(DeepLabV3Head, aspp_channels=8),
+        num_classes=3,
+        upsampler=partial(DUpsampling, ratio=16, width=4, weights=weights),
+    )
+    where = {id(p): group for group in groups_of(network, head_factor=10).values() for p in group["params"]}
+    rates = {name: where[id(p)]["lr"] for name, p in network.upsampler.named_parameters()}
+    assert rates == {"decoder.0.weight": pytest.approx(0.01 * factor), "temperature": pytest.approx(0.1)}

@@ -23,7 +23,7 @@ def parameter_groups(
 
     Only filters decay: biases, scale and shift of normalisation layers, and other vectors do not. Layers outside the
     backbone start from random weights and learn ``head_factor`` times faster (DeepLabv1 §4, v2 §4.1), but for those
-    that a head inherits from the pretrained classifier.
+    that a head inherits from the pretrained classifier, and those of an upsampler that were fitted beforehand.
 
     Args:
         segmentor: The network.
@@ -47,7 +47,11 @@ def parameter_groups(
                 "lr": learning_rate * factor * times,
                 "weight_decay": decay,
             }
-    pretrained = ("backbone.", *(f"head.{name}" for name in segmentor.head.inherited))
+    pretrained = (
+        "backbone.",
+        *(f"head.{name}" for name in segmentor.head.inherited),
+        *(f"upsampler.{name}" for name in segmentor.upsampler.inherited),
+    )
     biases = _biases_of_convolutions(segmentor) if bias_factor != 1 else set()
     for name, parameter in segmentor.named_parameters():
         if parameter.requires_grad:

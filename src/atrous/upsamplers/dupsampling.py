@@ -51,7 +51,7 @@ class DUpsampling(Upsampler):
             hidden: Width of the hidden layer of a non-linear decoder; ``None`` for W alone.
             weights: A label code or the file of one; ``fit`` to leave the weights open until ``load_code`` or
                 ``load_state_dict``; ``random`` to train W from random weights.
-            frozen: Keep W as it was fitted; otherwise it is fine-tuned with the network.
+            frozen: Keep W as it was fitted; otherwise it is fine-tuned with the network, as fast as the backbone.
             command: Command that fits W on the data set at hand, for the sentence that says that it is missing.
 
         Raises:
@@ -84,6 +84,7 @@ class DUpsampling(Upsampler):
         else:
             self.load_code(self._read(weights))
         self.decoder.requires_grad_(not frozen)
+        self.inherited = () if weights == "random" else ("decoder",)
 
     def load_code(self, code: LabelCode) -> None:
         """Take over the decoder of a label code.

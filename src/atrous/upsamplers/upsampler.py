@@ -16,10 +16,13 @@ class Upsampler(nn.Module, ABC):
     Attributes:
         score_channels: Channels that the head is to give.
         ratio: Image pixels per score that the weights are made for; ``None`` where any will do.
+        inherited: First parts of the names of those parameters that were fitted beforehand; they learn as fast as the
+            backbone, all others as fast as new layers.
     """
 
     score_channels: int
     ratio: int | None = None
+    inherited: tuple[str, ...] = ()
 
     @abstractmethod
     def forward(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
