@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 from PIL import Image
+from scipy.io import savemat
 
 from atrous.composition import register_resolvers
 from atrous.data.voc import VOC_2012
@@ -127,4 +128,68 @@ def cityscapes_folder(tmp_path: Path) -> Path:
         write_picture(folder / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", (32, 64), seed)
         ids = np.arange(32 * 64).reshape(32, 64) // 60 % 34
         write_ids(folder / "gtFine" / split / city / f"{name}_gtFine_labelIds.png", ids, None)
+    return folder
+
+
+def write_voc2010(folder: Path, lists: Mapping[str, Sequence[str]], size: tuple[int, int]) -> None:
+    """Write pictures of height x width pixels and the lists of a VOC 2010 that has no masks of its own."""
+    devkit = folder / "VOCdevkit" / "VOC2010"
+    (devkit / "ImageSets" / "Main").mkdir(parents=True)
+    for split, names in lists.items():
+        (devkit / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+        for seed, name in enumerate(names):
+            write_picture(devkit / "JPEGImages" / f"{name}.jpg", size, seed)
+
+
+@pytest.fixture
+def context_folder(tmp_path: Path) -> Path:
+    """PASCAL-Context with two training images and a validation image, 24x32 pixels, whose maps have every id to 459."""
+    folder = tmp_path / "pascal_context"
+    lists = {"train": ["2008_000001", "2008_000002"], "val": ["2009_000003"]}
+    write_voc2010(folder, lists, (24, 32))
+    (folder / "trainval").mkdir()
+    ids = (np.arange(24 * 32).reshape(24, 32) * 460 // (24 * 32)).astype(np.uint16)
+    for name in (*lists["train"], *lists["val"]):
+        savemat(folder / "trainval" / f"{name}.mat", {"LabelMap": ids}, do_compression=True)
+    return folder
+
+
+def write_objects(path: Path, objects: Sequence[tuple[str, np.ndarray, Mapping[str, np.ndarray]]]) -> None:
+    """Write an annotation of Pascal-Part: class, mask and parts of each object."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = np.empty((1, len(objects)), dtype=[(name, object) for name in ("class", "class_ind", "mask", "parts")])
+    for index, (kind, mask, parts) in enumerate(objects):
+        shape = (1, len(parts)) if parts else (0, 0)
+        part_table = np.empty(shape, dtype=[("part_name", object), ("mask", object)])
+        for place, (name, inside) in enumerate(parts.items()):
+            part_table[0, place] = (name, inside.astype(np.uint8))
+        table[0, index] = (kind, 15.0 if kind == "person" else 1.0, mask.astype(np.uint8), part_table)
+    savemat(path, {"anno": {"imname": path.stem, "objects": table}}, do_compression=True)
+
+
+def box(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+    """A mask of 24x32 pixels with a rectangle in it."""
+    mask = np.zeros((24, 32), dtype=np.uint8)
+    mask[top:bottom, left:right] = 1
+    return mask
+
+
+@pytest.fixture
+def person_part_folder(tmp_path: Path) -> Path:
+    """Pascal-Part with two training images and two of validation, 24x32 pixels; one of each has persons."""
+    folder = tmp_path / "person_part"
+    write_voc2010(folder, {"train": ["2008_000001", "2008_000002"], "val": ["2009_000003", "2009_000004"]}, (24, 32))
+    first = {"head": box(2, 8, 4, 12), "hair": box(0, 3, 4, 12), "torso": box(8, 16, 4, 12), "ruleg": box(16, 20, 4, 8)}
+    second = {"neck": box(6, 8, 10, 20), "llarm": box(8, 12, 10, 14), "lhand": box(12, 14, 10, 14)}
+    third = {"luarm": box(4, 10, 2, 6), "lfoot": box(20, 24, 2, 6), "mouth": box(2, 3, 2, 4)}
+    car = ("car", box(10, 24, 16, 32), {"wheel_1": box(20, 24, 18, 22)})
+    chair = ("chair", box(10, 24, 0, 8), {})
+    annotations = {
+        "2008_000001": [("person", box(0, 24, 4, 14), first), ("person", box(6, 24, 10, 20), second)],
+        "2008_000002": [car, chair],
+        "2009_000003": [chair, ("person", box(2, 24, 2, 8), third), car],
+        "2009_000004": [chair],
+    }
+    for name, objects in annotations.items():
+        write_objects(folder / "Annotations_Part" / f"{name}.mat", objects)
     return folder

@@ -1,4 +1,4 @@
-"""Real files of Pascal VOC and CamVid through the data sets and the augmentation."""
+"""Real files of Pascal VOC, CamVid, Cityscapes and Pascal-Part through the data sets and the augmentation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import loadmat
 
 from atrous.data.augment import Augmentation
 from atrous.data.camvid import CamVid
 from atrous.data.cityscapes import Cityscapes
 from atrous.data.dataset import SegmentationDataset
+from atrous.data.person_part import PersonPart
 from atrous.data.voc import VOC2012, voc_colour_map
 
 pytestmark = pytest.mark.integration
@@ -100,3 +102,44 @@ def test_a_cityscapes_frame_has_the_train_ids_of_the_authors(shared: Path) -> No
         official = np.asarray(picture)
     assert image.shape == (128, 256, 3)
     assert (mask != official).mean() < 0.005
+
+
+PERSONS = ["2008_000652", "2008_000700", "2008_000726", "2008_000939", "2008_003228", "2009_001103", "2010_002526",
+           "2010_005243"]  # fmt: skip
+"""Those of the 18 annotations that have persons, by their readme."""
+
+
+@pytest.fixture
+def person_part(shared: Path, tmp_path: Path) -> PersonPart:
+    """The real annotations as a split of VOC 2010."""
+    real = shared / "data" / "pascal_part"
+    devkit = tmp_path / "VOCdevkit" / "VOC2010"
+    (devkit / "ImageSets" / "Main").mkdir(parents=True)
+    (devkit / "JPEGImages").symlink_to(real / "JPEGImages")
+    (devkit / "Annotations_Part").symlink_to(real / "Annotations_Part")
+    names = sorted(path.stem for path in (real / "Annotations_Part").glob("*.mat"))
+    assert len(names) == 18
+    (devkit / "ImageSets" / "Main" / "val.txt").write_text("\n".join(names))
+    return PersonPart("val", root=tmp_path)
+
+
+def test_person_part_finds_the_images_with_persons_and_knows_every_part(person_part: PersonPart) -> None:
+    assert person_part.names == PERSONS
+    counts = check_every(person_part, 1)
+    assert (counts[:7] > 0).all()
+    assert counts[:7].sum() == counts.sum()
+
+
+def test_person_part_merges_the_parts_of_real_persons(person_part: PersonPart) -> None:
+    """Where a single class covers a pixel, the mask has it; where none does, background; otherwise one of them."""
+    ends = {1: ("head", "hair", "ear", "eye", "ebrow", "nose", "mouth"), 2: ("torso", "neck"), 3: ("uarm",),
+            4: ("larm", "hand"), 5: ("uleg",), 6: ("lleg", "foot")}  # fmt: skip
+    for index, path in enumerate(person_part.masks):
+        mask = person_part.mask(index)
+        covered = np.zeros((7, *mask.shape), dtype=bool)
+        for item in np.atleast_1d(loadmat(path, squeeze_me=True, struct_as_record=False)["anno"].objects):
+            for part in np.atleast_1d(item.parts) if item.class_ind == 15 else ():
+                (label,) = (label for label, names in ends.items() if part.part_name.endswith(names))
+                covered[label] |= part.mask == 1
+        covered[0] = ~covered[1:].any(axis=0)
+        assert np.take_along_axis(covered, mask[None].astype(np.int64), axis=0).all(), path

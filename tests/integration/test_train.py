@@ -73,7 +73,13 @@ NARROWER = {f"deeplabv1_vgg16_voc_{kernel}": ["model.head.channels=32"] for kern
 @pytest.mark.integration
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_trains_two_steps(
-    experiment: str, composed: Compose, voc_folder: Path, camvid_folder: Path, cityscapes_folder: Path
+    experiment: str,
+    composed: Compose,
+    voc_folder: Path,
+    camvid_folder: Path,
+    cityscapes_folder: Path,
+    context_folder: Path,
+    person_part_folder: Path,
 ) -> None:
     config = composed(
         "train",
@@ -90,7 +96,13 @@ def test_every_experiment_trains_two_steps(
         "+trainer.limit_val_batches=1",
         *NARROWER.get(experiment, ()),
     )
-    folders = {"VOC2012": voc_folder, "CamVid": camvid_folder, "Cityscapes": cityscapes_folder}
+    folders = {
+        "VOC2012": voc_folder,
+        "CamVid": camvid_folder,
+        "Cityscapes": cityscapes_folder,
+        "PascalContext": context_folder,
+        "PersonPart": person_part_folder,
+    }
     dataset = config.data.dataset._target_.rsplit(".", 1)[-1]
     if dataset in folders:
         config.data.root = str(folders[dataset])

@@ -5,6 +5,8 @@ from atrous.data.cityscapes import Cityscapes
 from atrous.data.data_module import SegmentationDataModule
 from atrous.data.dataset import RawSample, Sample, SegmentationDataset, to_sample
 from atrous.data.label_space import LabelSpace
+from atrous.data.pascal_context import PascalContext
+from atrous.data.person_part import PersonPart
 from atrous.data.shapes import Shapes
 from atrous.data.voc import VOC2012
 
@@ -13,6 +15,8 @@ __all__ = [
     "CamVid",
     "Cityscapes",
     "LabelSpace",
+    "PascalContext",
+    "PersonPart",
     "RawSample",
     "Sample",
     "SegmentationDataModule",
