@@ -104,6 +104,20 @@ def test_weights_come_back_from_a_state_dict(recipe: DictConfig) -> None:
         assert torch.equal(fresh(picture(40, 61)), trained(picture(40, 61)))
 
 
+@pytest.mark.slow
+def test_a_captured_graph_computes_the_same(recipe: DictConfig) -> None:
+    """What ``task.compile=true`` traces; tests/training/test_compile.py generates code from such a graph."""
+    segmentor = built(recipe).eval()
+    image = picture(65, 97)
+    with torch.no_grad():
+        expected = segmentor(image)
+        names = list(segmentor.state_dict())
+        segmentor.compile(backend="eager")
+        torch.testing.assert_close(segmentor(image), expected)
+    assert list(segmentor.state_dict()) == names
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("name", sorted(set(MODELS) - {"deeplabv1", "deeplabv1_msc", "hdc_duc"}))
 def test_features_agree_at_every_output_stride(name: str, composed: Compose) -> None:
     """The same weights give the same features on the common grid: every second of stride 8 is one of stride 16.
