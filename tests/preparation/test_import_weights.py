@@ -77,7 +77,7 @@ def test_mistakes_are_explained(classifier: Path, tmp_path: Path) -> None:
         run(console, source="timm", path=str(classifier), out=None)
     with pytest.raises(AtrousError, match="source='keras' is unknown; choose one of mmseg, smp, tflite"):
         run(console, source="keras", path=str(classifier), out=out)
-    with pytest.raises(AtrousError, match="there is no weights file path="):
+    with pytest.raises(AtrousError, match="there is no weights file "):
         run(console, source="timm", path=str(tmp_path / "none.pt"), out=out, backbone="test_resnet")
     with pytest.raises(AtrousError, match="has no option 'rates'; it has backbone, output_stride, classes"):
         run(console, source="timm", path=str(classifier), out=out, backbone="test_resnet", rates=[6])
