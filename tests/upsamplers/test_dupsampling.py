@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,16 @@ def test_temperature_starts_at_one_and_learns() -> None:
     upsampler(torch.randn(1, WIDTH, 3, 4), (5, 7)).square().sum().backward()
     assert upsampler.temperature.grad is not None
     assert upsampler.temperature.grad.item() < 0
+
+
+def test_another_temperature_to_start_with() -> None:
+    scores = torch.randn(1, WIDTH, 3, 4)
+    options: dict[str, Any] = {"grid": "points", "num_classes": CLASSES, "ratio": 2, "width": WIDTH}
+    warm = DUpsampling(**options, weights=linear_code(2))
+    cold = DUpsampling(**options, weights=linear_code(2), temperature=0.1)
+    torch.testing.assert_close(cold(scores, (5, 7)), 10 * warm(scores, (5, 7)))
+    with pytest.raises(AtrousError, match=r"upsampler\.temperature=0 must be positive; the paper's is 1"):
+        DUpsampling(**options, weights=linear_code(2), temperature=0)
 
 
 @pytest.mark.parametrize("frozen", [True, False])

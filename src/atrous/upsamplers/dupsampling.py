@@ -23,7 +23,7 @@ class DUpsampling(Upsampler):
     Channels of W count classes first, then the window's rows, then its columns.
 
     Attributes:
-        temperature: T of softmax(z / T); 1 at the start.
+        temperature: T of softmax(z / T).
         unfitted: Whether the weights are still to come: by ``load_code``, or with the state of a trained network.
     """
 
@@ -39,6 +39,7 @@ class DUpsampling(Upsampler):
         hidden: int | None = None,
         weights: LabelCode | str | Path | None = None,
         frozen: bool = False,
+        temperature: float = 1.0,
         command: str = _COMMAND,
     ) -> None:
         """Build the decoder.
@@ -52,12 +53,18 @@ class DUpsampling(Upsampler):
             weights: A label code or the file of one; ``fit`` to leave the weights open until ``load_code`` or
                 ``load_state_dict``; ``random`` to train W from random weights.
             frozen: Keep W as it was fitted; otherwise it is fine-tuned with the network, as fast as the backbone.
+            temperature: T at the start, 1 in the paper. A perfect reconstruction is 1 for the true class and 0 for the
+                others, so T has to become a fraction of 1 before probabilities are sharp; short runs, and optimisers
+                whose steps do not grow with the gradient, had better begin there.
             command: Command that fits W on the data set at hand, for the sentence that says that it is missing.
 
         Raises:
-            AtrousError: There are no weights, they are for something else, or random weights are to be frozen.
+            AtrousError: There are no weights, they are for something else, random weights are to be frozen, or the
+                temperature is not positive.
         """
         super().__init__()
+        if not temperature > 0:
+            raise AtrousError(f"upsampler.temperature={temperature} must be positive; the paper's is 1")
         self.grid: Grid = grid
         self.num_classes = num_classes
         self.ratio = ratio
@@ -71,7 +78,7 @@ class DUpsampling(Upsampler):
             if number:
                 self.decoder.append(nn.ReLU())
             self.decoder.append(nn.Conv2d(before, after, 1, bias=False))
-        self.temperature = nn.Parameter(torch.ones(()))
+        self.temperature = nn.Parameter(torch.tensor(float(temperature)))
         if weights == "random":
             if frozen:
                 raise AtrousError(
