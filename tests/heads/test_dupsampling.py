@@ -126,7 +126,7 @@ def operations(features: Sequence[FeatureSpec], low_level: list[str], *, width: 
             output_stride=16,
             num_classes=width,
             low_level=low_level,
-            fusion=fusion,  # type: ignore[arg-type]
+            fusion=fusion,
         ).eval()
         images = [torch.empty(1, spec.channels, 512 // spec.stride + 1, 512 // spec.stride + 1) for spec in features]
         upsampler = DUpsampling(grid="points", num_classes=21, ratio=16, width=width, weights="fit")
@@ -186,3 +186,14 @@ def test_a_stride_of_two_maps_needs_a_name() -> None:
     specs = (*SPECS[:1], FeatureSpec(7, 8, "a"), FeatureSpec(7, 8, "b"), FeatureSpec(7, 8, "c"))
     with pytest.raises(AtrousError, match="several low-level feature maps 8; name one of stem"):
         built(features=specs, output_stride=8, low_level=[8])
+
+
+def test_the_stride_of_vanilla_fusion_is_that_of_its_finest_map() -> None:
+    """A map of native stride 16 stays there when the output stride becomes 32, and follows it to 8."""
+    features = (FeatureSpec(4, 16, "middle", 16), FeatureSpec(6, 16, "last", 32))
+    head = DUpsamplingHead(
+        features=features, grid="points", output_stride=16, num_classes=3, low_level=["middle"], fusion="vanilla"
+    )
+    for output_stride, stride in ((32, 16), (8, 8), (16, 16)):
+        head.set_output_stride(output_stride)
+        assert head.stride == stride

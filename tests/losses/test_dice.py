@@ -27,7 +27,7 @@ def four_pixels() -> tuple[Tensor, Tensor]:
 )
 def test_four_pixels(smooth: float, classes: str, overlaps: list[float]) -> None:
     """Class 0: Σ p·g = 0.7, Σ p = 1.4, Σ g = 1; class 1: 1.2, 1.3, 2; class 2: 0, 0.3, 0."""
-    loss = Dice(smooth=smooth, classes=classes)  # type: ignore[arg-type]
+    loss = Dice(smooth=smooth, classes=classes)
     assert loss(*four_pixels()).item() == pytest.approx(1 - sum(overlaps) / len(overlaps))
 
 
@@ -48,4 +48,4 @@ def test_hard_predictions_cost_one_minus_the_overlap_measure() -> None:
 )
 def test_impossible_values(options: dict[str, object], message: str) -> None:
     with pytest.raises(AtrousError, match=message):
-        Dice(**options)  # type: ignore[arg-type]
+        Dice(**options)

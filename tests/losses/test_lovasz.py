@@ -47,7 +47,7 @@ def test_integral_over_thresholds(classes: str, absent: bool, example: Example) 
     logits, target = example()
     if absent:
         target[target == 2] = 1
-    loss = LovaszSoftmax(classes=classes)  # type: ignore[arg-type]
+    loss = LovaszSoftmax(classes=classes)
     assert loss(logits, target).item() == pytest.approx(by_definition(logits, target, classes))
 
 
@@ -55,7 +55,7 @@ def test_integral_over_thresholds(classes: str, absent: bool, example: Example) 
 def test_mean_over_images(classes: str, example: Example) -> None:
     logits, target = example()
     target[0][target[0] == 3] = 0
-    loss = LovaszSoftmax(classes=classes, per_image=True)  # type: ignore[arg-type]
+    loss = LovaszSoftmax(classes=classes, per_image=True)
     expected = np.mean([by_definition(logits[i : i + 1], target[i : i + 1], classes) for i in range(2)])
     assert loss(logits, target).item() == pytest.approx(expected)
 
@@ -89,4 +89,4 @@ def test_small_slopes_survive_float32() -> None:
 
 def test_unknown_classes() -> None:
     with pytest.raises(AtrousError, match=r"loss\.classes='some' is unknown; choose present or all"):
-        LovaszSoftmax(classes="some")  # type: ignore[arg-type]
+        LovaszSoftmax(classes="some")

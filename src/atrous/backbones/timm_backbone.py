@@ -11,7 +11,6 @@ from typing import Any, Literal
 import timm
 from torch import Tensor, nn
 
-import atrous.backbones.mobilenetv2  # noqa: F401 (adds models to timm's registry)
 from atrous.backbones.backbone import Backbone, FeatureSpec, Grid
 from atrous.backbones.folded_batch_norm import fold_batch_norms
 from atrous.backbones.hdc import OUTPUT_STRIDE as HDC_OUTPUT_STRIDE

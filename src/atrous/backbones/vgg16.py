@@ -118,10 +118,10 @@ class VGG16(Backbone):
     def features(self) -> tuple[FeatureSpec, ...]:
         """The image and the five poolings."""
         pools = tuple(
-            FeatureSpec(channels, min(2**stage, self._output_stride), name)
+            FeatureSpec(channels, min(2**stage, self._output_stride), name, 2**stage)
             for stage, (channels, name) in enumerate(zip(self._channels, self._ends, strict=True), start=1)
         )
-        return (FeatureSpec(3, 1, "image"), *pools)
+        return (FeatureSpec(3, 1, "image", 1), *pools)
 
     @property
     def output_stride(self) -> int:

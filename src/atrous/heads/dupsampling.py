@@ -77,8 +77,10 @@ class DUpsamplingHead(Head):
             raise AtrousError(f"model.head.low_level={list(low_level)} must go from coarse to fine with fusion=vanilla")
         self.fusion = fusion
         self.grid: Grid = grid
-        self.stride = strides[-1] if fusion == "vanilla" and strides else output_stride
-        self._follows = self.stride == output_stride
+        finest = features[self.taps[-1]] if fusion == "vanilla" and self.taps else features[-1]
+        self._native_stride = finest.native_stride or finest.stride
+        self._keeps_output_stride = finest is features[-1]
+        self.stride = finest.stride
         self.aspp = ASPP(
             features[-1].channels,
             aspp_channels,
@@ -108,8 +110,7 @@ class DUpsamplingHead(Head):
     def set_output_stride(self, output_stride: int) -> None:
         """Scale the ASPP's rates, and follow where the scores have the output stride."""
         self.aspp.set_output_stride(output_stride)
-        if self._follows or output_stride < self.stride:
-            self.stride = output_stride
+        self.stride = output_stride if self._keeps_output_stride else min(self._native_stride, output_stride)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Compute scores B×D×h×w."""

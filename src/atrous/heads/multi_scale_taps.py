@@ -74,6 +74,7 @@ class MultiScaleTapsHead(Head):
             for i in self.tapped
         )
         self.stride = features[self.tapped[0]].stride if dense_evaluation else self.head.stride
+        # PyTorch has no annotations for these two
         self.register_state_dict_post_hook(_name_without_taps)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_name_with_taps)  # type: ignore[no-untyped-call]
 

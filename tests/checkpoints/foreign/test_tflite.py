@@ -54,7 +54,7 @@ def test_every_parameter_is_moved(ours: Segmentor) -> None:
 
 def test_dilated_blocks_are_tensorflows(ours: Segmentor) -> None:
     """The blocks that lose their stride, 6 and 13, keep the rate of the ones before them."""
-    blocks = [block for stage in ours.backbone.network.blocks for block in stage]  # type: ignore[union-attr]
+    blocks = [block for stage in ours.backbone.network.blocks for block in stage]
     assert [block.conv_dw.dilation[0] for block in blocks] == [1] * 7 + [2] * 7 + [4] * 3
     assert [block.conv_dw.stride[0] for block in blocks] == [1, 2, 1, 2] + [1] * 13
 
