@@ -13,20 +13,20 @@ from atrous.composition import (
     build_evaluation_data,
     build_evaluation_task,
     build_trainer,
-    checkpoint_file,
     explained,
     load_segmentor,
     register_resolvers,
 )
 from atrous.reports.tables import score_table
+from atrous.runs import checkpoint_to_use
 
 register_resolvers()
 
 
 def evaluate(config: DictConfig) -> None:
     """Predict every image of a split whole and print and write its scores with their protocol."""
-    checkpoint = checkpoint_file(config.ckpt_path)
-    segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride)
+    checkpoint = checkpoint_to_use(config.ckpt_path)
+    segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride, trust=config.trust)
     data = build_evaluation_data(config, card)
     task = build_evaluation_task(config, segmentor, card, data)
     trainer = build_trainer(config)

@@ -9,9 +9,10 @@ import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
-from atrous.composition import build, checkpoint_file, explained, load_segmentor, register_resolvers
+from atrous.composition import build, explained, load_segmentor, register_resolvers
 from atrous.errors import AtrousError
 from atrous.prediction import Predictor, ResultFiles, choose_device, find_images, predict_files, with_progress
+from atrous.runs import checkpoint_to_use
 
 register_resolvers()
 
@@ -28,8 +29,8 @@ def main(config: DictConfig) -> None:
     output = Path(str(config.output)).expanduser()
     images = find_images(str(config.input), output=output)
     device = choose_device(str(config.device))
-    checkpoint = checkpoint_file(str(config.ckpt_path))
-    segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride)
+    checkpoint = checkpoint_to_use(str(config.ckpt_path))
+    segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride, trust=config.trust)
     predictor = Predictor(segmentor, build(config.inference), device=device, precision=str(config.precision))
     files = ResultFiles(output, card.label_space, overlay=config.overlay, alpha=config.alpha)
     files.require_apart(images)

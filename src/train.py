@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
 import hydra
 import lightning.pytorch as pl
 from omegaconf import DictConfig
+from rich.console import Console
 
+from atrous.callbacks import RunRecord
+from atrous.checkpoints.atomic import remove_partial_files
+from atrous.checkpoints.resume import StartingPoint, require_same_recipe
 from atrous.composition import (
     REPOSITORY,
     build_data,
     build_task,
     build_trainer,
+    continue_recorded_run,
     explained,
     overrides,
     plain,
     register_resolvers,
-    resume_file,
     settle_validation,
+    starting_point,
 )
 from atrous.loggers import finish_wandb
-from atrous.reports.run_record import record_run
+from atrous.reports.run_record import config_tree
+from atrous.runs import CHECKPOINTS, locked
 from atrous.training import SegmentationTask
 
 register_resolvers()
@@ -29,27 +39,34 @@ def train(config: DictConfig) -> SegmentationTask:
     """Build everything that the configuration names and fit; the run's folder gets all that is written."""
     pl.seed_everything(config.seed, verbose=False)
     settle_validation(config)
-    resume = resume_file(config)
+    recipe, run = plain(config), config.paths.run
+    resume = starting_point(config)
+    notes = [] if resume is None else require_same_recipe(resume, recipe)
     data = build_data(config.data)
     task = build_task(config, data)
     trainer = build_trainer(config)
-    recipe = plain(config)
-    if trainer.is_global_zero:
-        record_run(config.paths.run, recipe, overrides(), REPOSITORY)
-        print(f"training on {len(data.dataset('train'))} images of {data.label_space.name}, from {start(config)}")
-    for logger in trainer.loggers:
-        logger.log_hyperparams(recipe)
-    try:
-        trainer.fit(task, datamodule=data, ckpt_path=resume)
-    finally:
-        finish_wandb()
+    record = RunRecord(run, config=recipe, overrides=overrides(config), repository=REPOSITORY)
+    trainer.callbacks.insert(0, record)  # type: ignore[attr-defined]
+    with locked(run) if trainer.is_global_zero else nullcontext():
+        if trainer.is_global_zero:
+            remove_partial_files(Path(run) / CHECKPOINTS)
+            Console().print(config_tree(recipe))
+            images, space = len(data.dataset("train")), data.label_space.name
+            for line in (f"training on {images} images of {space}, from {start(config, resume)}", *notes):
+                print(line)
+        failed = True
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=None if resume is None else resume.path)
+            failed = False
+        finally:
+            finish_wandb(exit_code=int(failed))
     return task
 
 
-def start(config: DictConfig) -> str:
+def start(config: DictConfig, resume: StartingPoint | None) -> str:
     """The weights that training starts from, in words."""
-    if config.ckpt_path is not None:
-        return f"the checkpoint of {config.ckpt_path}"
+    if resume is not None:
+        return f"the checkpoint {resume.path} at step {resume.step}"
     if config.init_from is not None:
         return f"the weights of {config.init_from}"
     pretrained = config.backbone.pretrained
@@ -64,4 +81,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = explained(continue_recorded_run)(sys.argv[1:])
     main()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import re
 import sys
 import warnings
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import hydra
 import lightning.pytorch as pl
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
@@ -21,41 +26,76 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from atrous.callbacks.interrupts import Interrupts, RunInterrupted
 from atrous.checkpoints.atomic import AtomicCheckpointIO
 from atrous.checkpoints.card import Card, read_checkpoint, require_same_classes
+from atrous.checkpoints.recipe import build_data_module, build_model, without_initial_weights
+from atrous.checkpoints.resume import StartingPoint, read_starting_point
 from atrous.checkpoints.transfer import transfer_weights
 from atrous.data.class_weights import median_frequency_weights
 from atrous.data.data_module import SegmentationDataModule
 from atrous.errors import AtrousError
 from atrous.preparation.dupsampling import fit_upsampler
+from atrous.runs import (
+    CHECKPOINTS,
+    checkpoint_to_continue,
+    checkpoint_to_use,
+    claim_folder,
+    newest_run,
+    release_unused_folders,
+    run_of,
+)
 from atrous.segmentor import Segmentor
 from atrous.training.task import SegmentationTask
 from atrous.upsamplers.dupsampling import DUpsampling
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_CHECKPOINTS = "checkpoints"
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+_DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM)
 
 
 def register_resolvers() -> None:
-    """Teach configuration files ``${repository:}`` and ``${run_folder:logs,name,ckpt_path}``."""
+    """Teach configuration files three words.
+
+    ``${repository:}`` is the checkout, ``${new_folder:parent}`` a folder of this process alone, named after the time,
+    and ``${run_folder:parent,ckpt_path}`` the same, or the folder of the run that goes on.
+    """
     OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
+    OmegaConf.register_new_resolver(
+        "new_folder", lambda parent: str(claim_folder(parent)), use_cache=True, replace=True
+    )
     OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
 
 
-def explained(main: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Turn a user's mistake into one sentence on stderr and exit status 2."""
+def explained(main: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Turn a user's mistake into one sentence on stderr and exit status 2, and a signal into one and its own status."""
 
     @functools.wraps(main)
-    def run(config: DictConfig) -> None:
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # between Lightning and PyTorch, not for users
         try:
-            main(config)
+            return main(*args, **kwargs)
         except AtrousError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(2)
         except OmegaConfBaseException as error:
             print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
             sys.exit(2)
+        except RunInterrupted as interrupted:
+            if interrupted.status:
+                print(interrupted, file=sys.stderr)
+            sys.exit(interrupted.status)
+        except KeyboardInterrupt:
+            print("stopped by SIGINT before there was anything to save", file=sys.stderr)
+            sys.exit(130)
+        except OSError as error:
+            if error.errno not in _DISK_ERRORS:
+                raise
+            print(f"error: {error.filename or 'the disk'} cannot be written: {error.strerror}", file=sys.stderr)
+            sys.exit(2)
+        finally:
+            release_unused_folders()
 
     return run
 
@@ -86,9 +126,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=False))
 
 
-def overrides() -> list[str]:
-    """What was said on the command line."""
-    return list(HydraConfig.get().overrides.task)
+def overrides(config: DictConfig) -> list[str]:
+    """What another start of this run has to say: what was said, less the checkpoint, and what was settled since."""
+    said = [line for line in HydraConfig.get().overrides.task if not line.startswith(("ckpt_path=", "validate_every="))]
+    return [*said, f"validate_every={config.validate_every}"]
 
 
 def build_segmentor(recipe: Any, num_classes: int) -> Segmentor:
@@ -96,41 +137,30 @@ def build_segmentor(recipe: Any, num_classes: int) -> Segmentor:
     return cast(Segmentor, build(recipe, num_classes=num_classes))
 
 
-def load_segmentor(path: str | Path, *, output_stride: int | None = None) -> tuple[Segmentor, Card]:
+def load_segmentor(
+    path: str | Path, *, output_stride: int | None = None, trust: Sequence[str] = ()
+) -> tuple[Segmentor, Card]:
     """Build the network of a checkpoint and load its weights, in evaluation mode.
 
     Args:
         path: A checkpoint of ours, or the folder of a run (its best checkpoint).
         output_stride: 8, 16 or 32; ``None`` for the one that it was trained at.
+        trust: Packages whose classes the checkpoint may name besides ours.
 
     Raises:
-        AtrousError: The checkpoint is missing or not ours, or the output stride is impossible.
+        AtrousError: The checkpoint is missing, damaged or not ours, or names what it may not; or the output stride is
+            impossible.
     """
-    card, weights = read_checkpoint(checkpoint_file(path))
-    recipe = card.recipe["model"]
-    recipe = {**recipe, "backbone": {**recipe["backbone"], "pretrained": False}}
-    if "weights" in (recipe.get("upsampler") or {}):  # the state dict brings them
-        recipe["upsampler"] = {**recipe["upsampler"], "weights": "fit"}
-    segmentor = build_segmentor(OmegaConf.create(recipe), card.label_space.num_classes)
-    segmentor.load_state_dict(weights)
+    path = checkpoint_to_use(path)
+    card, weights = read_checkpoint(path)
+    segmentor = build_model(card.recipe.get("model"), card.label_space.num_classes, trust=trust)
+    try:
+        segmentor.load_state_dict(weights)
+    except RuntimeError as error:
+        raise AtrousError(f"the weights in {path} are not those of the network that it describes") from error
     if output_stride is not None:
         segmentor.set_output_stride(output_stride)
     return segmentor.eval(), card
-
-
-def checkpoint_file(path: str | Path) -> Path:
-    """The checkpoint that a path means: itself, or the best or last one of a run's folder."""
-    path = Path(path)
-    if path.is_dir():
-        for name in ("best.ckpt", "last.ckpt"):
-            if (path / _CHECKPOINTS / name).is_file():
-                return path / _CHECKPOINTS / name
-        raise AtrousError(
-            f"the folder {path} holds no {_CHECKPOINTS}/best.ckpt: give ckpt_path=<checkpoint or run folder>"
-        )
-    if not path.is_file():
-        raise AtrousError(f"there is no checkpoint {path}")
-    return path
 
 
 def build_data(node: Any) -> SegmentationDataModule:
@@ -140,21 +170,19 @@ def build_data(node: Any) -> SegmentationDataModule:
 
 def build_evaluation_data(config: DictConfig, card: Card) -> SegmentationDataModule:
     """Build the data module whose test split is the split to score: of the data set asked for, or the checkpoint's."""
-    if config.get("data") is None and "data" not in card.recipe:
+    if config.get("data") is not None:
+        return build_data(OmegaConf.merge(config.data, {"test_split": config.split}))
+    if "data" not in card.recipe:
         raise AtrousError("the checkpoint names no data set: say which one by data=<name> data.root=<folder>")
-    node = OmegaConf.create(card.recipe["data"]) if config.get("data") is None else config.data
-    return build_data(OmegaConf.merge(node, {"test_split": config.split}))
+    return build_data_module(card.recipe["data"], trust=config.trust, test_split=config.split)
 
 
 def build_task(config: DictConfig, data: SegmentationDataModule) -> SegmentationTask:
-    """Build network, loss and optimiser for training on a data module."""
-    segmentor = build_segmentor(config.model, data.label_space.num_classes)
-    upsampler = segmentor.upsampler
-    if isinstance(upsampler, DUpsampling) and upsampler.unfitted and config.ckpt_path is None:
-        fit_upsampler(upsampler, data.dataset("train"), Console())
-    if config.init_from is not None:
-        for line in transfer_weights(segmentor, config.init_from).lines():
-            print(f"init_from: {line}")
+    """Build network, loss and optimizer for training on a data module; a run that goes on has weights already."""
+    if config.ckpt_path is not None:
+        segmentor = build_segmentor(without_initial_weights(plain(config.model)), data.label_space.num_classes)
+    else:
+        segmentor = _build_initial_segmentor(config, data)
     class_weights = functools.cache(lambda: median_frequency_weights(data.dataset("train")))
     return cast(
         SegmentationTask,
@@ -168,8 +196,20 @@ def build_task(config: DictConfig, data: SegmentationDataModule) -> Segmentation
             optimizer=build(config.optimizer),
             schedule=build(config.scheduler),
             recipe=plain(config),
+            overrides=overrides(config),
         ),
     )
+
+
+def _build_initial_segmentor(config: DictConfig, data: SegmentationDataModule) -> Segmentor:
+    segmentor = build_segmentor(config.model, data.label_space.num_classes)
+    upsampler = segmentor.upsampler
+    if isinstance(upsampler, DUpsampling) and upsampler.unfitted:
+        fit_upsampler(upsampler, data.dataset("train"), Console())
+    if config.init_from is not None:
+        for line in transfer_weights(segmentor, config.init_from).lines():
+            print(f"init_from: {line}")
+    return segmentor
 
 
 def _with_class_weights(loss: Any, weights: Callable[[], list[float]]) -> Any:
@@ -214,7 +254,7 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
     callbacks = [build(node) for node in (config.get("callbacks") or {}).values() if node is not None]
     settings = {
         "logger": loggers or False,
-        "callbacks": callbacks,
+        "callbacks": [*callbacks, Interrupts()],
         "plugins": [AtomicCheckpointIO()],
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
@@ -243,35 +283,118 @@ def settle_validation(config: DictConfig) -> None:
         )
 
 
-def resume_file(config: DictConfig) -> str | None:
-    """The checkpoint that training continues from; ``ckpt_path=last`` means the run that this run's folder belongs to.
+def starting_point(config: DictConfig) -> StartingPoint | None:
+    """The checkpoint that training goes on from; ``ckpt_path=last`` is that of this run's own folder.
 
     Raises:
-        AtrousError: There is nothing to continue.
+        AtrousError: There is none, or it is not that of a run.
     """
     if config.ckpt_path is None:
         return None
-    if config.ckpt_path != "last":
-        return str(checkpoint_file(config.ckpt_path))
-    last = Path(config.paths.run) / _CHECKPOINTS / "last.ckpt"
-    if not last.is_file():
+    path = config.paths.run if config.ckpt_path == "last" else config.ckpt_path
+    return read_starting_point(checkpoint_to_continue(path))
+
+
+def continue_recorded_run(argv: Sequence[str]) -> list[str]:
+    """Complete the command line of a run that goes on by what the run was started with.
+
+    ``ckpt_path=last`` becomes the file that it means. What is said now takes the place of what was said then; whether
+    it may differ is decided later, when both are whole configurations.
+
+    Args:
+        argv: Arguments without the program's name.
+
+    Raises:
+        AtrousError: There is nothing to continue, or the record names code.
+    """
+    try:
+        arguments = get_args_parser().parse_args(list(argv))
+        said = OverridesParser.create().parse_overrides(arguments.overrides)
+    except HydraException:
+        return list(argv)  # Hydra says what is wrong with it
+    asked = next((each.value() for each in said if each.key_or_group == "ckpt_path"), None)
+    if asked is None or arguments.multirun:
+        return list(argv)
+    path = checkpoint_to_continue(_newest_run(arguments.overrides) if asked == "last" else str(asked)).absolute()
+    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    kept = [word for word in argv if not word.startswith("ckpt_path=")]
+    now = {(each.key_or_group, each.package) for each in said}
+    recorded = [
+        line
+        for line, each in _recorded_overrides(read_starting_point(path).card)
+        if (each.key_or_group, each.package) not in now and line not in arguments.overrides
+    ]
+    return [*kept, f"ckpt_path='{quoted}'", *recorded]
+
+
+def _newest_run(words: Sequence[str]) -> Path:
+    """Folder of the newest run of the name that a command line stands for."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+        config = hydra.compose("train", list(words), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    name, runs = config.name, Path(config.paths.logs) / "train" / str(config.name)
+    GlobalHydra.instance().clear()
+    run = newest_run(runs)
+    if run is None:
         raise AtrousError(
-            f"ckpt_path=last found no run of {config.name!r} with a checkpoint under {config.paths.logs}: start it "
-            "without ckpt_path, or give name=<that of the run>"
+            f"ckpt_path=last found no run of {name!r} under {config.paths.logs}: start it without ckpt_path, or give "
+            "name=<that of the run>"
         )
-    return str(last)
+    if not (run / CHECKPOINTS / "last.ckpt").is_file():
+        raise AtrousError(
+            f"ckpt_path=last means the newest run of {name!r}, {run}, which has no checkpoint yet: wait for it, or "
+            "name an older run by ckpt_path=<run folder>"
+        )
+    return run
 
 
-def _run_folder(logs: str, name: str, ckpt_path: str | None) -> str:
-    """A new folder for a new run; the old one for a run that continues."""
-    runs = Path(logs) / "train" / name
-    if ckpt_path == "last":
-        old = [path.parent.parent for path in runs.glob(f"*/{_CHECKPOINTS}/last.ckpt")]
-        if old:
-            return str(max(old, key=lambda run: (run / _CHECKPOINTS / "last.ckpt").stat().st_mtime))
-    elif ckpt_path and Path(ckpt_path).parent.name == _CHECKPOINTS:
-        return str(Path(ckpt_path).parent.parent)
-    return str(runs / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
+def _recorded_overrides(card: Card) -> list[tuple[str, Override]]:
+    """What the run of a checkpoint was started with, as long as it is data and no way to name code or files to run."""
+    lines = [line for line in card.overrides if not line.startswith("sweep=")]  # the run is one of its points
+    found = []
+    for line in lines:
+        try:
+            (each,) = OverridesParser.create().parse_overrides([line])
+            harmless = not line.startswith("-") and _is_data(each)
+        except HydraException:
+            harmless = False
+        if not harmless:
+            raise AtrousError(
+                f"the run was started with {line!r}, which names code or a file to run, so a checkpoint cannot say it: "
+                "say it again on the command line"
+            )
+        found.append((line, each))
+    return found
+
+
+def _is_data(override: Override) -> bool:
+    key, value = override.key_or_group, override.value()
+    is_group = (REPOSITORY / "conf" / key).is_dir()
+    words = [*key.split("."), *_words(value)]
+    return (
+        key.split(".")[0].split("/")[0] != "hydra"
+        and not any("${" in word or re.fullmatch(r"_\w+_", word) for word in words)
+        and not (is_group and any(not re.fullmatch(r"[\w-]*", word) for word in _words(value)))
+    )
+
+
+def _words(value: Any) -> list[str]:
+    """Every string in a value, keys included."""
+    if isinstance(value, dict):
+        return [word for item in value.items() for part in item for word in _words(part)]
+    if isinstance(value, list):
+        return [word for item in value for word in _words(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def _run_folder(parent: str, ckpt_path: str | None) -> str:
+    """A new folder for a new run; the old one for a run that goes on."""
+    if ckpt_path is not None:
+        run = Path(ckpt_path) if Path(ckpt_path).is_dir() else run_of(ckpt_path)
+        if run is not None:
+            return str(run)
+    return str(claim_folder(parent))
 
 
 def _refuse_children_in_multirun(config: DictConfig) -> None:

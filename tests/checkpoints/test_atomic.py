@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from atrous.checkpoints import AtomicCheckpointIO
+from atrous.checkpoints.atomic import remove_partial_files
+from atrous.errors import AtrousError
 
 
 def half_then(error: BaseException) -> Callable[[Any, BinaryIO], None]:
@@ -27,17 +30,23 @@ def half_then(error: BaseException) -> Callable[[Any, BinaryIO], None]:
     return save
 
 
-@pytest.mark.parametrize("error", [OSError("No space left on device"), KeyboardInterrupt()], ids=["disk", "kill"])
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"), [(FULL, AtrousError), (KeyboardInterrupt(), KeyboardInterrupt)], ids=["disk", "kill"]
+)
 def test_a_crash_while_writing_leaves_the_old_file_whole(
-    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException, seen: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "checkpoints" / "last.ckpt"
     writer = AtomicCheckpointIO()
     writer.save_checkpoint({"step": 1, "weight": torch.arange(1000)}, path)
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", half_then(error))
-        with pytest.raises(type(error)):
+        with pytest.raises(seen):
             writer.save_checkpoint({"step": 2, "weight": torch.zeros(1000)}, path)
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"], "no half of a file is left"
     old = writer.load_checkpoint(path)
     assert old["step"] == 1
     assert torch.equal(old["weight"], torch.arange(1000))
@@ -47,11 +56,18 @@ def test_a_crash_while_writing_leaves_the_old_file_whole(
 
 
 def test_nothing_is_found_when_the_first_one_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "save", half_then(OSError("No space left on device")))
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(torch, "save", half_then(FULL))
+    with pytest.raises(AtrousError, match=r"last\.ckpt cannot be written \(No space left on device\); older ones are"):
         AtomicCheckpointIO().save_checkpoint({"step": 1}, tmp_path / "last.ckpt")
-    assert not (tmp_path / "last.ckpt").exists()
-    assert list(tmp_path.glob("*.ckpt")) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("last.ckpt", "last.ckpt.123-abcd.partial", "best.ckpt"):
+        (tmp_path / name).touch()
+    remove_partial_files(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+    remove_partial_files(tmp_path / "missing")
 
 
 def test_the_content_is_on_the_disk_before_the_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,24 @@
 """What happens beside training: pictures, report, progress, averaged weights, the checkpoint to resume from."""
 
 from atrous.callbacks.baselines import Baselines
+from atrous.callbacks.interrupts import Interrupts, RunInterrupted
 from atrous.callbacks.learning_rates import LearningRates
 from atrous.callbacks.moving_average import MovingAverage
 from atrous.callbacks.panels import Panels
 from atrous.callbacks.progress import RunProgress
 from atrous.callbacks.report import RunReport
 from atrous.callbacks.resume_point import ResumePoint
+from atrous.callbacks.run_record import RunRecord
 
-__all__ = ["Baselines", "LearningRates", "MovingAverage", "Panels", "ResumePoint", "RunProgress", "RunReport"]
+__all__ = [
+    "Baselines",
+    "Interrupts",
+    "LearningRates",
+    "MovingAverage",
+    "Panels",
+    "ResumePoint",
+    "RunInterrupted",
+    "RunProgress",
+    "RunRecord",
+    "RunReport",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ class Card:
         preprocessing: How images become inputs.
         recipe: The whole configuration of the run.
         score: Scores with their protocol and step, or ``None`` before the first validation.
+        overrides: What was said on the run's command line, for another start of the same run.
     """
 
     KEY: ClassVar[str] = "atrous"
@@ -33,6 +35,7 @@ class Card:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     score: dict[str, Any] | None = None
+    overrides: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and strings."""
@@ -42,6 +45,7 @@ class Card:
             "preprocessing": self.preprocessing,
             "recipe": self.recipe,
             "score": self.score,
+            "overrides": list(self.overrides),
         }
 
     @classmethod
@@ -54,16 +58,20 @@ class Card:
         plain = checkpoint.get(cls.KEY)
         if not isinstance(plain, Mapping) or "format" not in plain:
             raise AtrousError(f"{where} was not written by Atrous: it has no label space and recipe")
-        if plain["format"] > cls.FORMAT:
-            raise AtrousError(
-                f"{where} has format {plain['format']}, newer than this version's {cls.FORMAT}: update Atrous"
+        try:
+            if plain["format"] > cls.FORMAT:
+                raise AtrousError(
+                    f"{where} has format {plain['format']}, newer than this version's {cls.FORMAT}: update Atrous"
+                )
+            return cls(
+                label_space=LabelSpace.from_dict(plain["label_space"]),
+                preprocessing=dict(plain["preprocessing"]),
+                recipe=dict(plain["recipe"]),
+                score=plain["score"],
+                overrides=tuple(str(each) for each in plain.get("overrides", ())),
             )
-        return cls(
-            label_space=LabelSpace.from_dict(plain["label_space"]),
-            preprocessing=dict(plain["preprocessing"]),
-            recipe=dict(plain["recipe"]),
-            score=plain["score"],
-        )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise AtrousError(f"{where} has a card that cannot be read ({error}): it is damaged") from error
 
 
 def read_checkpoint(path: str | Path) -> tuple[Card, dict[str, Tensor]]:
@@ -77,15 +85,20 @@ def read_checkpoint(path: str | Path) -> tuple[Card, dict[str, Tensor]]:
     """
     checkpoint = load_plain(path)
     card = Card.of(checkpoint, str(path))
-    if "state_dict" not in checkpoint:
-        raise AtrousError(f"{path} holds no weights: it has a label space and a recipe but no state dict")
+    return card, segmentor_weights(checkpoint, str(path))
+
+
+def segmentor_weights(checkpoint: Mapping[str, Any], where: str = "the checkpoint") -> dict[str, Tensor]:
+    """The Segmentor's state dict in a loaded checkpoint.
+
+    Raises:
+        AtrousError: It has none.
+    """
+    state = checkpoint.get("state_dict")
+    if not isinstance(state, Mapping) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise AtrousError(f"{where} holds no weights: it has a label space and a recipe but no state dict")
     prefix = "segmentor."
-    weights = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in checkpoint["state_dict"].items()
-        if name.startswith(prefix)
-    }
-    return card, weights
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def require_same_classes(checkpoint: LabelSpace, data: LabelSpace) -> None:
@@ -103,23 +116,39 @@ def require_same_classes(checkpoint: LabelSpace, data: LabelSpace) -> None:
 
 
 def load_plain(path: str | Path) -> dict[str, Any]:
-    """Read a PyTorch file with ``weights_only=True`` onto the CPU.
+    """Read a PyTorch file with ``weights_only=True`` onto the CPU, after a look at its checksums.
 
     Raises:
-        AtrousError: The file is missing or cannot be read as plain data.
+        AtrousError: The file is missing or damaged, or cannot be read as plain data.
     """
     if not Path(path).is_file():
         raise AtrousError(f"there is no checkpoint {path}")
     try:
+        _require_whole(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise AtrousError(
             f"{path} is not a checkpoint that can be read as plain data: it is damaged, or holds more than tensors, "
             "numbers, strings, lists and mappings"
         ) from error
+    except AtrousError:
+        raise
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise AtrousError(f"{path} is not a checkpoint that can be read as plain data ({reason})") from error
     if not isinstance(loaded, dict):
         raise AtrousError(f"{path} is not a checkpoint: it holds a {type(loaded).__name__}")
     return loaded
+
+
+def _require_whole(path: str | Path) -> None:
+    """Compare every record with its CRC-32, which PyTorch writes beside it but does not look at when it reads.
+
+    Files of before PyTorch 1.6 are no archives and have no checksums.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise AtrousError(f"{path} is damaged: the checksum of its record {damaged} does not fit; use another copy")

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 from rich.tree import Tree
 
 
 def record_run(run_dir: str | Path, config: Mapping[str, Any], overrides: Sequence[str], repository: Path) -> None:
-    """Write ``config.yaml``, ``overrides.yaml`` and ``git_commit.txt`` into a run's folder and print the configuration.
+    """Write ``config.yaml``, ``overrides.yaml`` and ``git_commit.txt`` into a run's folder.
 
     Args:
         run_dir: The run's folder.
@@ -27,7 +26,6 @@ def record_run(run_dir: str | Path, config: Mapping[str, Any], overrides: Sequen
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
     (folder / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
     (folder / "git_commit.txt").write_text(git_commit(repository) + "\n")
-    Console().print(config_tree(config))
 
 
 def config_tree(config: Mapping[str, Any]) -> Tree:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
-from atrous.checkpoints.card import Card, require_same_classes
+from atrous.checkpoints.card import Card, require_same_classes, segmentor_weights
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
 from atrous.losses import Loss
@@ -63,6 +63,7 @@ class SegmentationTask(LightningModule):
         compile: bool = False,
         seed: int = 0,
         recipe: Mapping[str, Any] | None = None,
+        overrides: Sequence[str] = (),
     ) -> None:
         """Join the parts.
 
@@ -87,6 +88,7 @@ class SegmentationTask(LightningModule):
             compile: Compile the network.
             seed: Seeds dropout, together with the step.
             recipe: The configuration as plain data; kept in checkpoints.
+            overrides: What was said on the command line; kept in checkpoints.
 
         Raises:
             AtrousError: The network has another number of classes than the data set.
@@ -113,6 +115,7 @@ class SegmentationTask(LightningModule):
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._seed = seed
         self._recipe = dict(recipe or {})
+        self._overrides = tuple(overrides)
         self._score_card: dict[str, Any] | None = None
         self._confusion = SegmentationScore(label_space.num_classes, ignore_index=label_space.ignore_index)
         self._validation_loss = MeanMetric()
@@ -175,6 +178,16 @@ class SegmentationTask(LightningModule):
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
         return loss * self._share_of_pixels(mask)
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Look, as often as there is something to log, whether training still goes anywhere."""
+        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._require_finite(self.segmentor.parameters())
+
+    def on_validation_start(self) -> None:
+        """Do not score a network that is no longer one."""
+        if not self.trainer.sanity_checking:
+            self._require_finite(self.segmentor.parameters())
+
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Predict whole images and count."""
         return self._evaluate(batch)
@@ -204,19 +217,50 @@ class SegmentationTask(LightningModule):
         return dataclasses.replace(protocol, **getattr(self.inference, "protocol", {}))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to use the weights without the code that made them."""
+        """Add what is needed to use the weights without the code that made them.
+
+        Raises:
+            AtrousError: The weights are not numbers anymore; nothing is written.
+        """
+        self._require_finite(self.segmentor.state_dict().values())
         checkpoint[Card.KEY] = Card(
             label_space=self.label_space,
             preprocessing=self.segmentor.preprocessing(),
             recipe=self._recipe,
             score=self._score_card,
+            overrides=self._overrides,
         ).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other classes before its tensors are looked at."""
+        """Refuse a checkpoint of other classes or another network before its tensors are copied."""
         card = Card.of(checkpoint)
         require_same_classes(card.label_space, self.label_space)
+        weights, own = segmentor_weights(checkpoint), self.segmentor.state_dict()
+        strangers = sorted(
+            name
+            for name in weights.keys() | own.keys()
+            if name not in weights or name not in own or weights[name].shape != own[name].shape
+        )
+        if strangers:
+            raise AtrousError(
+                f"the checkpoint is of another network: {len(strangers)} tensors are missing, left over or of another "
+                f"shape, such as {strangers[0]}"
+            )
         self._score_card = card.score
+
+    def _require_finite(self, tensors: Iterable[Tensor]) -> None:
+        """Stop a run whose weights have overflowed.
+
+        Raises:
+            AtrousError: A value is infinite or not a number.
+        """
+        finite = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+        if not torch.stack(finite).all():
+            raise AtrousError(
+                f"training has diverged: at step {self.global_step} weights are infinite or not a number, so nothing "
+                f"more is saved and the checkpoints of before are kept; lower task.learning_rate={self._learning_rate} "
+                "or set trainer.gradient_clip_val"
+            )
 
     def _training_outputs(self, image: Tensor) -> dict[str, Tensor]:
         """Logits, or scores, of every output that has a loss."""

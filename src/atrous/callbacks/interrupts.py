@@ -1,0 +1,123 @@
+"""Stopping on Ctrl-C and SIGTERM without losing a step."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import Any, NoReturn
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from atrous.callbacks.resume_point import ResumePoint
+
+
+class RunInterrupted(BaseException):
+    """A signal ended the run where it could be ended; the message says where, and how to go on.
+
+    Attributes:
+        status: Exit status of the process: 128 and the number of the signal, as a shell has it; 0 in all processes but
+            the first, whose status is the one that counts.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Interrupts(Callback):
+    """Turns the first signal into a resume point and an end; a second one ends the process at once.
+
+    Training stops behind the next optimizer step. Where a validation follows that step, or goes on already, the resume
+    point is the one that was written one step before it: a validation is repeated as a whole, together with its step.
+    """
+
+    def __init__(self) -> None:
+        self._signal: signal.Signals | None = None
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen."""
+        self._listen()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save and stop, if a signal has come and an optimizer step is complete."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or not self._received(trainer):
+            return
+        if batch_idx + 1 != trainer.num_training_batches:
+            for point in _resume_points(trainer):
+                point.save(trainer)
+        self._stop_training(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop; several processes have shares of different length and go on until the next step instead."""
+        if self._signal is not None and trainer.world_size == 1:
+            self._stop_training(trainer)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Stop."""
+        if self._signal is not None:
+            self._stop(trainer, f"in batch {batch_idx + 1}; the same command starts again")
+
+    def _listen(self) -> None:
+        """Take the place of Lightning's handlers, which it puts in before a stage and takes back behind it."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._signal = signal.Signals(number)
+
+    def _received(self, trainer: Trainer) -> bool:
+        """Whether any process has got a signal; all of them stop at the same step."""
+        received = self._signal is not None
+        if trainer.world_size > 1:
+            received = trainer.strategy.reduce_boolean_decision(received, all=False)
+        return received
+
+    def _stop_training(self, trainer: Trainer) -> NoReturn:
+        saved = [point for point in _resume_points(trainer) if point.path.is_file()]
+        if not saved:
+            self._stop(trainer, f"at step {trainer.global_step}, before a resume point was written")
+        run = saved[0].path.parent.parent
+        self._stop(
+            trainer,
+            f"at step {trainer.global_step}; `python src/train.py ckpt_path={run}` goes on from step "
+            f"{saved[0].saved_step}",
+        )
+
+    def _stop(self, trainer: Trainer, where: str) -> NoReturn:
+        received = self._signal or signal.SIGTERM  # another process got it
+        status = 128 + received if trainer.is_global_zero else 0
+        raise RunInterrupted(f"stopped by {received.name} {where}", status)
+
+
+def _resume_points(trainer: Trainer) -> list[ResumePoint]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, ResumePoint)]  # type: ignore[attr-defined]

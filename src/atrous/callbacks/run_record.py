@@ -1,0 +1,40 @@
+"""The record of a run, written when it is sure that there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from atrous.reports.run_record import record_run
+
+
+class RunRecord(Callback):
+    """Writes configuration, overrides and commit into the run's folder, and the configuration to the loggers.
+
+    It does so when training starts, so behind everything that can refuse to: a checkpoint that does not fit leaves the
+    old record as it is.
+
+    Args:
+        run_dir: Folder of the run.
+        config: The resolved configuration as plain data.
+        overrides: What was said on the command line.
+        repository: Checkout whose commit is recorded.
+    """
+
+    def __init__(
+        self, run_dir: str | Path, *, config: Mapping[str, Any], overrides: Sequence[str], repository: Path
+    ) -> None:
+        self._folder = Path(run_dir)
+        self._config = config
+        self._overrides = overrides
+        self._repository = repository
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write."""
+        if trainer.is_global_zero:
+            record_run(self._folder, self._config, self._overrides, self._repository)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(dict(self._config))

@@ -1,0 +1,224 @@
+"""Building what a checkpoint describes, from an explicit list of classes.
+
+A checkpoint is data from somewhere. Its recipe names classes and their arguments, so whoever calls what it names runs
+what its author likes. Here each place of a recipe has a list of the classes that may stand in it; a recipe is checked
+as a whole before anything is built, its strings stay strings, and nothing in the file widens the lists. A class of
+one's own needs a word of the caller: the package that it comes from.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from atrous.backbones import VGG16, Backbone, TimmBackbone
+from atrous.data import (
+    VOC2012,
+    CamVid,
+    Cityscapes,
+    PascalContext,
+    PersonPart,
+    SegmentationDataModule,
+    SegmentationDataset,
+    Shapes,
+)
+from atrous.data.augment import Augmentation
+from atrous.errors import AtrousError
+from atrous.heads import (
+    ASPPSumHead,
+    CascadeHead,
+    DeepLabV3Head,
+    DeepLabV3PlusHead,
+    DUpsamplingHead,
+    FCNHead,
+    Head,
+    LargeFOVHead,
+    MultiScaleTapsHead,
+)
+from atrous.multi_scale_segmentor import MultiScaleSegmentor
+from atrous.segmentor import Segmentor
+from atrous.upsamplers import Bilinear, Deconvolution, DUpsampling, SubPixel, Upsampler
+
+_DEEPEST = 20
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """What may stand at a place of a recipe.
+
+    Attributes:
+        base: What a class of the user's own must derive from.
+        classes: The classes that need no trust.
+        called_later: Whether the place holds a class to be called by whoever gets it, not an object.
+        parts: Arguments that are nodes themselves, with the names of their slots.
+        droppable: Arguments that hold objects of any class; they are left out.
+    """
+
+    base: type
+    classes: tuple[type, ...]
+    called_later: bool = False
+    parts: Mapping[str, str] = field(default_factory=dict)
+    droppable: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def class_of(self) -> dict[str, type]:
+        """The classes by the names that recipes give them: where they are defined, and the face of that package."""
+        names: dict[str, type] = {}
+        for each in self.classes:
+            package = each.__module__.rpartition(".")[0]
+            names |= {f"{module}.{each.__qualname__}": each for module in (each.__module__, package)}
+        return names
+
+
+_HEADS = (
+    ASPPSumHead,
+    CascadeHead,
+    DUpsamplingHead,
+    DeepLabV3Head,
+    DeepLabV3PlusHead,
+    FCNHead,
+    LargeFOVHead,
+    MultiScaleTapsHead,
+)
+_DATA_SETS = (CamVid, Cityscapes, PascalContext, PersonPart, Shapes, VOC2012)
+_SLOTS: dict[str, _Slot] = {
+    "model": _Slot(
+        Segmentor,
+        (Segmentor, MultiScaleSegmentor),
+        parts={"backbone": "backbone", "head": "head", "auxiliary": "head", "upsampler": "upsampler"},
+    ),
+    "backbone": _Slot(Backbone, (TimmBackbone, VGG16)),
+    "head": _Slot(Head, _HEADS, called_later=True, parts={"head": "head"}),
+    "upsampler": _Slot(Upsampler, (Bilinear, Deconvolution, DUpsampling, SubPixel), called_later=True),
+    "data": _Slot(
+        SegmentationDataModule, (SegmentationDataModule,), parts={"dataset": "dataset", "augment": "augment"}
+    ),
+    "dataset": _Slot(SegmentationDataset, _DATA_SETS, called_later=True),
+    "augment": _Slot(Augmentation, (Augmentation,), droppable=("extra",)),
+}
+
+
+def build_model(recipe: Any, num_classes: int, *, trust: Sequence[str] = ()) -> Segmentor:
+    """Build the network of a checkpoint's ``model`` node; its weights are the state dict's business.
+
+    Args:
+        recipe: The node, as it stands in the file.
+        num_classes: Number of classes.
+        trust: Packages whose classes the recipe may name besides ours.
+
+    Raises:
+        AtrousError: The recipe names something that may not stand where it does, or values that do not fit.
+    """
+    node = _checked(recipe, "model", "model", tuple(trust))
+    return cast(Segmentor, _build(without_initial_weights(node), "model", "model", num_classes=num_classes))
+
+
+def build_data_module(recipe: Any, *, trust: Sequence[str] = (), **values: Any) -> SegmentationDataModule:
+    """Build the data set and loaders of a checkpoint's ``data`` node.
+
+    Args:
+        recipe: The node, as it stands in the file.
+        trust: Packages whose classes the recipe may name besides ours.
+        values: Arguments that replace the recipe's.
+
+    Raises:
+        AtrousError: See `build_model`.
+    """
+    node = _checked(recipe, "data", "data", tuple(trust))
+    return cast(SegmentationDataModule, _build({**node, **values}, "data", "data"))
+
+
+def without_initial_weights(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A ``model`` node for a network whose weights all come from a state dict: nothing is looked for or fitted."""
+    bare = dict(model)
+    if isinstance(backbone := bare.get("backbone"), Mapping) and "pretrained" in backbone:
+        bare["backbone"] = {**backbone, "pretrained": False}
+    if isinstance(upsampler := bare.get("upsampler"), Mapping) and "weights" in upsampler:
+        bare["upsampler"] = {**upsampler, "weights": "fit"}
+    return bare
+
+
+def _checked(node: Any, slot_name: str, where: str, trust: tuple[str, ...]) -> dict[str, Any]:
+    """A copy of a node in which every target may stand where it does and every value is plain."""
+    slot = _SLOTS[slot_name]
+    if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
+        raise AtrousError(f"the checkpoint's {where} names no class: it is {_shown(node)}")
+    target = node["_target_"]
+    trusted = any(target.startswith(f"{package}.") for package in trust)
+    if target not in slot.class_of and not trusted:
+        raise AtrousError(
+            f"the checkpoint names {target!r} as its {where}, which is none of "
+            f"{', '.join(each.__name__ for each in slot.classes)}, so nothing of it was built: if it is a class of "
+            "yours, say trust=[<its package>]"
+        )
+    if node.get("_partial_", False) is not slot.called_later:
+        raise AtrousError(f"the checkpoint's {where} must have _partial_={str(slot.called_later).lower()}")
+    checked: dict[str, Any] = {"_target_": target}
+    for key, value in node.items():
+        if key in ("_target_", "_partial_"):
+            continue
+        place = f"{where}.{key}"
+        if not isinstance(key, str) or not key.isidentifier() or key.startswith("_"):
+            raise AtrousError(f"the checkpoint's {where} has an argument {_shown(key)}, which no class takes")
+        if key in slot.droppable:
+            if value:
+                warnings.warn(f"the checkpoint's {place} is left out: it is not built from a file", stacklevel=4)
+        elif key in slot.parts:
+            checked[key] = None if value is None else _checked(value, slot.parts[key], place, trust)
+        else:
+            _require_plain(value, place)
+            checked[key] = value
+    return checked
+
+
+def _require_plain(value: Any, where: str, depth: int = 0) -> None:
+    """Numbers, strings, lists and mappings without keys that would mean something to Hydra."""
+    if depth > _DEEPEST:
+        raise AtrousError(f"the checkpoint's {where} is nested too deeply")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str | int) or (isinstance(key, str) and key.startswith("_")):
+                raise AtrousError(f"the checkpoint's {where} has a key {_shown(key)}, which does not belong there")
+            _require_plain(item, f"{where}.{key}", depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _require_plain(item, where, depth + 1)
+    elif value is not None and type(value) not in (str, int, float, bool):
+        raise AtrousError(f"the checkpoint's {where} holds a {type(value).__name__}, not plain data")
+
+
+def _build(node: Mapping[str, Any], slot_name: str, where: str, **values: Any) -> Any:
+    slot = _SLOTS[slot_name]
+    kind = slot.class_of.get(node["_target_"]) or _own_class(node["_target_"], slot, where)
+    arguments = {
+        key: _build(value, slot.parts[key], f"{where}.{key}") if key in slot.parts and value is not None else value
+        for key, value in node.items()
+        if key != "_target_"
+    }
+    if slot.called_later:
+        return functools.partial(kind, **arguments)
+    try:
+        return kind(**arguments, **values)
+    except TypeError as error:
+        raise AtrousError(f"the checkpoint's {where} has values that {kind.__name__} does not take: {error}") from error
+
+
+def _own_class(target: str, slot: _Slot, where: str) -> type:
+    """A class of a trusted package."""
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise AtrousError(f"the checkpoint's {where} needs {target}, which cannot be imported: {error}") from error
+    if not isinstance(found, type) or not issubclass(found, slot.base):
+        raise AtrousError(f"the checkpoint's {where} names {target}, which is no subclass of {slot.base.__name__}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"

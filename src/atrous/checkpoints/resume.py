@@ -1,0 +1,133 @@
+"""Continuing a run: what its checkpoint must hold, and what may be said differently this time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atrous.checkpoints.card import Card, load_plain, segmentor_weights
+from atrous.errors import AtrousError
+
+MAY_CHANGE = (
+    # where files are
+    "ckpt_path",
+    "paths",
+    "data.root",
+    "upsampler.weights",
+    "upsampler.command",
+    "model.upsampler.weights",
+    "model.upsampler.command",
+    "callbacks.best.dirpath",
+    "callbacks.last.path",
+    # on what it runs and how fast
+    "data.num_workers",
+    "data.eval_batch_size",
+    "task.channels_last",
+    "task.compile",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.sync_batchnorm",
+    # what is shown and how often
+    "logger",
+    "callbacks.progress",
+    "callbacks.learning_rates",
+    "callbacks.panels",
+    "callbacks.report",
+    "callbacks.baselines",
+    "callbacks.last.every",
+    "trainer.enable_model_summary",
+    "trainer.log_every_n_steps",
+    "trainer.num_sanity_val_steps",
+)
+"""Parts of the configuration that a continued run may have differently; ``trainer.max_steps`` may grow besides."""
+
+_SHOWN = 12  # differences in a sentence
+_STATES = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks")
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """The checkpoint from which a run goes on.
+
+    Attributes:
+        path: The file.
+        step: Optimizer steps behind it.
+        card: What it says about itself.
+    """
+
+    path: Path
+    step: int
+    card: Card
+
+
+def read_starting_point(path: Path) -> StartingPoint:
+    """Look at a checkpoint before anything is built for it.
+
+    Raises:
+        AtrousError: It is missing, damaged or not ours, or holds weights alone.
+    """
+    checkpoint = load_plain(path)
+    card = Card.of(checkpoint, str(path))
+    segmentor_weights(checkpoint, str(path))
+    missing = [name for name in _STATES if name not in checkpoint]
+    if missing or not isinstance(checkpoint.get("global_step"), int):
+        raise AtrousError(
+            f"{path} holds weights but not the state of a run ({', '.join(missing) or 'no step'} missing): start a new "
+            f"run from them with init_from={path}"
+        )
+    return StartingPoint(path, checkpoint["global_step"], card)
+
+
+def require_same_recipe(point: StartingPoint, recipe: Mapping[str, Any]) -> list[str]:
+    """Compare the configuration at hand with that of the run which it is to continue.
+
+    Args:
+        point: Where the run stands.
+        recipe: The configuration at hand.
+
+    Returns:
+        What is different and may be, one sentence each where it has consequences.
+
+    Raises:
+        AtrousError: Something else is different; the sentence lists it.
+    """
+    old, new = dict(_leaves(point.card.recipe)), dict(_leaves(recipe))
+    notes = []
+    steps = [values.pop("trainer.max_steps", None) for values in (old, new)]
+    differences = [
+        f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not _may_change(key)
+    ]
+    if steps[0] != steps[1]:
+        if isinstance(steps[0], int) and isinstance(steps[1], int) and steps[1] > steps[0] > 0:
+            notes.append(
+                f"trainer.max_steps grows from {steps[0]} to {steps[1]}: schedules that end with the run follow "
+                "another curve from here on"
+            )
+        else:
+            differences.append(f"trainer.max_steps was {steps[0]!r}, now {steps[1]!r}")
+    if differences:
+        more = [f"and {len(differences) - _SHOWN} more"] if len(differences) > _SHOWN else []
+        raise AtrousError(
+            f"{point.path} belongs to a run with another configuration ({'; '.join(differences[:_SHOWN] + more)}): "
+            "leave these out to continue it, or start a new run from its weights with init_from=<checkpoint>"
+        )
+    return notes
+
+
+def _may_change(key: str) -> bool:
+    return any(key == part or key.startswith(f"{part}.") for part in MAY_CHANGE)
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by dotted key; null is the same as none at all."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", value
