@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from types import FrameType
 from typing import Any, NoReturn
@@ -109,7 +110,7 @@ class Interrupts(Callback):
         run = saved[0].path.parent.parent
         self._stop(
             trainer,
-            f"at step {trainer.global_step}; `python src/train.py ckpt_path={run}` goes on from step "
+            f"at step {trainer.global_step}; `python src/train.py {shlex.quote(f'ckpt_path={run}')}` goes on from step "
             f"{saved[0].saved_step}",
         )
 

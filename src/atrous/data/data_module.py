@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -139,7 +140,7 @@ class SegmentationDataModule(LightningDataModule):
         return {
             "num_workers": self.num_workers,
             "collate_fn": collate,
-            "worker_init_fn": _one_thread_each,
+            "worker_init_fn": _start_worker,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
         }
@@ -187,7 +188,9 @@ class _Whole(Dataset[Sample]):
         return to_sample(self.dataset[index])
 
 
-def _one_thread_each(worker: int) -> None:
-    """Workers are the parallelism; OpenCV threads inside them only fight each other."""
+def _start_worker(worker: int) -> None:
+    """Workers are the parallelism, so they have one thread each; and the process that they work for ends them."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and a scheduler send them to all processes
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
