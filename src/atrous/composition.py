@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -52,7 +53,7 @@ from atrous.upsamplers.dupsampling import DUpsampling
 REPOSITORY = Path(__file__).resolve().parents[2]
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-_DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM)
+_DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 def register_resolvers() -> None:
@@ -62,9 +63,7 @@ def register_resolvers() -> None:
     and ``${run_folder:parent,ckpt_path}`` the same, or the folder of the run that goes on.
     """
     OmegaConf.register_new_resolver("repository", lambda: str(REPOSITORY), replace=True)
-    OmegaConf.register_new_resolver(
-        "new_folder", lambda parent: str(claim_folder(parent)), use_cache=True, replace=True
-    )
+    OmegaConf.register_new_resolver("new_folder", _new_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
 
 
@@ -75,29 +74,36 @@ def explained(main: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # between Lightning and PyTorch, not for users
         try:
-            return main(*args, **kwargs)
-        except AtrousError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(2)
-        except OmegaConfBaseException as error:
-            print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
-            sys.exit(2)
-        except RunInterrupted as interrupted:
-            if interrupted.status:
-                print(interrupted, file=sys.stderr)
-            sys.exit(interrupted.status)
-        except KeyboardInterrupt:
-            print("stopped by SIGINT before there was anything to save", file=sys.stderr)
-            sys.exit(130)
-        except OSError as error:
-            if error.errno not in _DISK_ERRORS:
-                raise
-            print(f"error: {error.filename or 'the disk'} cannot be written: {error.strerror}", file=sys.stderr)
-            sys.exit(2)
+            with _one_sentence():
+                return main(*args, **kwargs)
         finally:
             release_unused_folders()
 
     return run
+
+
+@contextlib.contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except AtrousError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OmegaConfBaseException as error:
+        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
+        sys.exit(2)
+    except RunInterrupted as interrupted:
+        if interrupted.status:
+            print(interrupted, file=sys.stderr)
+        sys.exit(interrupted.status)
+    except KeyboardInterrupt:
+        print("stopped by SIGINT before there was anything to save", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        print(f"error: {error.filename or 'the disk'} cannot be written: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
 
 
 def build(config: Any, **objects: Any) -> Any:
@@ -388,13 +394,18 @@ def _words(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
+def _new_folder(parent: str) -> str:
+    with _one_sentence():  # Hydra asks for the folder before it calls what explains errors
+        return str(claim_folder(parent))
+
+
 def _run_folder(parent: str, ckpt_path: str | None) -> str:
     """A new folder for a new run; the old one for a run that goes on."""
     if ckpt_path is not None:
         run = Path(ckpt_path) if Path(ckpt_path).is_dir() else run_of(ckpt_path)
         if run is not None:
             return str(run)
-    return str(claim_folder(parent))
+    return _new_folder(parent)
 
 
 def _refuse_children_in_multirun(config: DictConfig) -> None:

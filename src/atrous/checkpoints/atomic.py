@@ -39,7 +39,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             os.replace(partial, target)
         except (OSError, RuntimeError) as error:  # PyTorch's own writer raises the latter
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            reason = _reason(error)
             raise AtrousError(f"the checkpoint {target} cannot be written ({reason}); older ones are intact") from error
         finally:
             if partial.exists():
@@ -52,6 +52,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             AtrousError: It is missing, damaged, or more than plain data.
         """
         return load_plain(path)
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, which PyTorch's writer hides behind a message of its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error).splitlines()[0]
 
 
 def remove_partial_files(folder: Path) -> None:
