@@ -19,6 +19,7 @@ from lightning.pytorch import Callback
 from omegaconf import DictConfig
 from torch import Tensor
 
+import evaluate
 import train as entry_point
 from atrous.callbacks import RunInterrupted
 
@@ -122,6 +123,26 @@ def test_before_the_first_step_there_is_nothing_to_save(composed: Compose, monke
         train(composed, "broken", monkeypatch, sent=Signal(signal.SIGTERM, "sanity check", 0))
 
 
+def test_scoring_stops_in_the_middle(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train(composed, "trained", monkeypatch, "trainer.max_steps=4")
+    build_trainer = evaluate.build_trainer
+
+    class SignalInTest(Callback):
+        def on_test_batch_start(self, *args: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def with_signal(config: DictConfig) -> Any:
+        trainer = build_trainer(config)
+        trainer.callbacks.insert(0, SignalInTest())
+        return trainer
+
+    monkeypatch.setattr(evaluate, "build_trainer", with_signal)
+    with pytest.raises(RunInterrupted, match="stopped by SIGTERM in batch 1; the same command starts again") as stop:
+        evaluate.evaluate(composed("evaluate", f"ckpt_path={run}", "trainer=cpu", run="scored"))
+    assert stop.value.status == 143
+    assert not (run.parent / "scored" / "scores.json").exists()
+
+
 def children(pid: int) -> set[int]:
     found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True)
     return {int(word) for word in found.stdout.split()}
@@ -172,3 +193,4 @@ def test_a_process_ends_with_its_own_status_and_no_worker(
         assert beginning.rstrip().endswith(f"last.ckpt at step {said[1]}"), beginning
         process.kill()
         process.wait()
+        assert len(list(tmp_path.glob("train/stopped/*"))) == 1, "in the folder of the run"
