@@ -24,11 +24,23 @@ def test_rates_are_products(output_stride: int, expected: list[int]) -> None:
     assert backbone.network.layer3[1].conv2.dilation[0] == {32: 1, 16: 1, 8: 2}[output_stride]
 
 
-def test_the_same_weights_agree_at_every_output_stride() -> None:
+def test_the_papers_rates() -> None:
+    """v3 §3.2.1: block 4 at output stride 16 has the rates (2, 4, 8), its first unit included."""
+    backbone = TimmBackbone("resnet50", output_stride=16, strided_rate="behind")
+    backbone.set_multi_grid((1, 2, 4))
+    assert rates(backbone) == [2, 4, 8]
+    assert [unit.conv2.dilation[0] for unit in backbone.network.layer3] == [1] * 6
+
+
+@pytest.mark.parametrize(
+    ("trained_at", "strided_rate"), [(32, "before"), (32, "behind"), (16, "behind"), (8, "behind")]
+)
+def test_the_same_weights_agree_at_every_output_stride(trained_at: int, strided_rate: str) -> None:
     """Atrous consistency holds with a multi-grid too: features at stride 32 are every second of those at stride 16."""
     torch.manual_seed(0)
-    backbone = TimmBackbone("resnet18", output_stride=32).eval().double()
+    backbone = TimmBackbone("resnet18", output_stride=trained_at, strided_rate=strided_rate).eval().double()
     backbone.set_multi_grid((1, 2))
+    backbone.set_output_stride(32)
     image = torch.randn(1, 3, 129, 193, dtype=torch.float64)
     with torch.no_grad():
         for module in backbone.modules():

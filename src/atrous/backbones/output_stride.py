@@ -3,8 +3,8 @@
 Every strided or spatially extended layer is described once by its native geometry and by the stride of its *input* in
 the undilated network. From these its stride and atrous rate follow for any output stride, in any order, as often as
 one likes: a layer whose input has native stride ``s`` works at ``min(s, OS)`` and makes up for the rest with the rate
-``s / min(s, OS)``. The layer that loses its stride thereby keeps the rate of the layers before it, as in the papers
-(DeepLabv3 §3.1; TensorFlow slim; timm).
+``s / min(s, OS)``. The layer that loses its stride thereby keeps the rate of the layers before it, as in timm and in
+the authors' Xception (core/xception.py).
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ class SpatialLayer:
         padding: Native zero padding before the first row and column.
         dilation: Native atrous rate, or a factor on those that follow from the output stride.
         rate: Atrous rate whatever the output stride, of hand-made schedules; ``None`` to follow the output stride.
-        early: Whether the layer, once it has lost its stride, has the rate of the layers behind it already, instead of
-            that of the layers before it.
+        early: Whether the layer has the rate of the layers behind it already, instead of that of the layers before it.
     """
 
     name: str
@@ -62,7 +61,7 @@ class SpatialLayer:
         """Give the layer the stride and rate that it has at an output stride."""
         held = min(self.input_stride, output_stride)
         stride = min(self.input_stride * self.stride, output_stride) // held
-        counted = self.input_stride * self.stride // stride if self.early else self.input_stride
+        counted = self.input_stride * self.stride if self.early else self.input_stride
         rate = counted // held if self.rate is None else self.rate
         module = self.module
         if isinstance(module, BlurPool2d | MaxPool2dSame | AvgPool2dSame):

@@ -53,8 +53,9 @@ class TimmBackbone(Backbone):
             dilation: Atrous rates of stages, one a unit, by the stage's name (``{layer4: [5, 9, 17]}``), at output
                 stride 8; ``hdc`` for the schedule of ``atrous.backbones.hdc``; ``None`` for rates that follow from the
                 output stride. A schedule with holes in its field of view is warned of.
-            strided_rate: Rate of a layer that has lost its stride: that of the layers ``before`` it, as in the papers,
-                or of those ``behind`` it, as segmentation_models.pytorch has it.
+            strided_rate: Rate of a layer that loses its stride at this output stride: that of the layers ``before`` it,
+                as in the authors' Xception, or of those ``behind`` it, as in their ResNets (slim strides in a stage's
+                last unit, so the whole next stage has the new rate) and in segmentation_models.pytorch.
             mean: Mean of the input per RGB channel in units of 1, for weights that were trained with another one than
                 timm's; ``None`` for timm's.
             std: Standard deviation likewise.
@@ -99,7 +100,7 @@ class TimmBackbone(Backbone):
         self.grid: Grid = "points" if self._has_point_grid() else "cells"
         self._stop_changing_taps_in_place()
         load_pretrained(self.network, model_name=name, source=pretrained)
-        self._set_form(strided_rate, norm)
+        self._set_form(strided_rate, norm, output_stride)
         self._output_stride = max(self._native_strides)
         self._has_own_rates = dilation is not None
         if dilation is not None:
@@ -107,7 +108,7 @@ class TimmBackbone(Backbone):
         self._single_grid_layers = self._spatial_layers
         self.set_output_stride(output_stride)
 
-    def _set_form(self, strided_rate: str, norm: str) -> None:
+    def _set_form(self, strided_rate: str, norm: str, output_stride: int) -> None:
         for option, value, valid in (
             ("strided_rate", strided_rate, ("before", "behind")),
             ("norm", norm, ("batch", "folded")),
@@ -115,7 +116,11 @@ class TimmBackbone(Backbone):
             if value not in valid:
                 raise AtrousError(f"backbone.{option}={value!r} is unknown; choose {' or '.join(valid)}")
         if strided_rate == "behind":
-            self._spatial_layers = [dataclasses.replace(layer, early=True) for layer in self._spatial_layers]
+            # only those that lose their stride in training: the others were trained with it, at the rate before them
+            self._spatial_layers = [
+                dataclasses.replace(layer, early=layer.input_stride * layer.stride > output_stride)
+                for layer in self._spatial_layers
+            ]
         if norm == "folded":
             fold_batch_norms(self.network, self.name)
             self._taken.clear()
@@ -141,9 +146,10 @@ class TimmBackbone(Backbone):
     def set_multi_grid(self, rates: Sequence[int]) -> None:
         """Multiply the rates of the 3×3 convolutions of the last stage's units.
 
-        The first unit of timm's stages does the striding, so its convolution keeps the rate of the stage before: at
-        output stride 16 the multi-grid (1, 2, 4) becomes (1, 4, 8) on a ResNet, exactly what its weights have learnt at
-        stride 32 with the multi-grid's own rates.
+        The first unit of timm's stages does the striding. With ``strided_rate="before"`` its convolution keeps the rate
+        of the stage before: at output stride 16 the multi-grid (1, 2, 4) becomes (1, 4, 8) on a ResNet, exactly what
+        its weights have learnt at stride 32 with the multi-grid's own rates. With ``behind`` it becomes the paper's
+        (2, 4, 8).
         """
         stage = self._tap_names[-1]
         units = self._units(stage)
