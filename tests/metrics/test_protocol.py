@@ -19,7 +19,21 @@ def test_everything_switched_on() -> None:
 
 def test_round_trip_through_json() -> None:
     protocol = Protocol(
-        "camvid", "val", None, scales=(0.75, 1.0), window=(360, 480), stretched=(257, 321), trimap_width=4
+        "camvid",
+        "val",
+        None,
+        scales=(0.75, 1.0),
+        window=(360, 480),
+        stretched=(257, 321),
+        padded=(513, 1025),
+        trimap_width=4,
     )
-    assert "stretched to 257×321 · trimap of 4 px · no CRF" in str(protocol)
+    assert "stretched to 257×321 · padded to 513×1025 · trimap of 4 px · no CRF" in str(protocol)
     assert Protocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol
+
+
+def test_a_protocol_written_before_a_field_existed() -> None:
+    """Checkpoints and summaries keep protocols; the newer fields then mean what the older version did."""
+    protocol = Protocol("voc", "val", 16)
+    older = {name: value for name, value in protocol.to_dict().items() if name not in ("padded", "stretched")}
+    assert Protocol.from_dict(older) == protocol

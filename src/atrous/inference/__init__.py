@@ -1,6 +1,7 @@
 """Inference: an image becomes class probabilities at its own size."""
 
+from atrous.inference.padded import Padded
 from atrous.inference.stretched import Stretched
 from atrous.inference.whole_image import WholeImage
 
-__all__ = ["Stretched", "WholeImage"]
+__all__ = ["Padded", "Stretched", "WholeImage"]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atrous.errors import AtrousError
+from atrous.inference.fixed_size import fixed_size
 from atrous.segmentor import Segmentor
 
 
@@ -32,10 +32,7 @@ class Stretched:
         Raises:
             AtrousError: Not one or two positive numbers.
         """
-        values = (size, size) if isinstance(size, int) else tuple(int(extent) for extent in size)
-        if len(values) != 2 or min(values) < 1:
-            raise AtrousError(f"inference.size={size} must be one or two positive numbers of pixels")
-        self.size = (values[0], values[1])
+        self.size = fixed_size(size)
         self.protocol: dict[str, tuple[int, int]] = {"stretched": self.size}
 
     def __call__(self, segmentor: Segmentor, image: Tensor) -> Tensor:

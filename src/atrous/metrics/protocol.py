@@ -19,6 +19,7 @@ class Protocol:
         flip: Whether the mirrored image was averaged in as well.
         window: Height and width of the sliding window in pixels; None = the whole image at once.
         stretched: Height and width in pixels that every image was stretched to; None = its own size.
+        padded: Height and width in pixels that every image was padded to; None = no further than the output stride asks.
         trimap_width: Largest distance in pixels from an ignored one of the pixels that count; None = all count.
         crf: Name of the dense CRF that refined the scores; None = no CRF.
         checkpoint: File name of the weights; None = the weights as they were in memory.
@@ -31,6 +32,7 @@ class Protocol:
     flip: bool = False
     window: tuple[int, int] | None = None
     stretched: tuple[int, int] | None = None
+    padded: tuple[int, int] | None = None
     trimap_width: int | None = None
     crf: str | None = None
     checkpoint: str | None = None
@@ -45,6 +47,7 @@ class Protocol:
             "flip" if self.flip else "no flip",
             "whole image" if self.window is None else f"window {self.window[0]}×{self.window[1]}",
             "" if self.stretched is None else f"stretched to {self.stretched[0]}×{self.stretched[1]}",
+            "" if self.padded is None else f"padded to {self.padded[0]}×{self.padded[1]}",
             "" if self.trimap_width is None else f"trimap of {self.trimap_width} px",
             "no CRF" if self.crf is None else f"CRF {self.crf}",
             self.checkpoint or "",
@@ -61,6 +64,7 @@ class Protocol:
             "flip": self.flip,
             "window": None if self.window is None else list(self.window),
             "stretched": None if self.stretched is None else list(self.stretched),
+            "padded": None if self.padded is None else list(self.padded),
             "trimap_width": self.trimap_width,
             "crf": self.crf,
             "checkpoint": self.checkpoint,
@@ -69,7 +73,7 @@ class Protocol:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Protocol:
         """Inverse of `to_dict`."""
-        window, stretched = values["window"], values.get("stretched")
+        window, stretched, padded = values["window"], values.get("stretched"), values.get("padded")
         return cls(
             dataset=values["dataset"],
             split=values["split"],
@@ -78,6 +82,7 @@ class Protocol:
             flip=values["flip"],
             window=None if window is None else (window[0], window[1]),
             stretched=None if stretched is None else (stretched[0], stretched[1]),
+            padded=None if padded is None else (padded[0], padded[1]),
             trimap_width=values.get("trimap_width"),
             crf=values["crf"],
             checkpoint=values["checkpoint"],
