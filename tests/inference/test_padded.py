@@ -73,7 +73,9 @@ def test_a_score_says_so() -> None:
 
 
 def test_a_larger_image_is_refused(segmentor: Segmentor) -> None:
-    with pytest.raises(AtrousError, match=r"80×20 pixels .*65×65: set inference\.size=\[80,65\] or more, or inference=w"):
+    with pytest.raises(
+        AtrousError, match=r"80×20 pixels .*65×65: set inference\.size=\[80,65\] or more, or inference=w"
+    ):
         Padded(size=65)(segmentor, pictures(80, 20))
 
 

@@ -19,7 +19,7 @@ class Protocol:
         flip: Whether the mirrored image was averaged in as well.
         window: Height and width of the sliding window in pixels; None = the whole image at once.
         stretched: Height and width in pixels that every image was stretched to; None = its own size.
-        padded: Height and width in pixels that every image was padded to; None = no further than the output stride asks.
+        padded: Height and width in pixels that every image was padded to; None = as far as the output stride asks.
         trimap_width: Largest distance in pixels from an ignored one of the pixels that count; None = all count.
         crf: Name of the dense CRF that refined the scores; None = no CRF.
         checkpoint: File name of the weights; None = the weights as they were in memory.

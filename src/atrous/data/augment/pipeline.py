@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from atrous.data.augment.random_scale_crop import MEAN_COLOUR, RandomScaleCrop
+from atrous.data.augment.rotation import rotate
 from atrous.data.dataset import RawSample, Sample
 from atrous.errors import AtrousError
 
@@ -19,7 +20,7 @@ _COLOUR_DEFAULTS = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue"
 
 
 class Augmentation:
-    """Random scale, crop, flip and, if wanted, colour; a seed decides everything.
+    """Random scale, crop, flip and, if wanted, rotation and colour; a seed decides everything.
 
     Samples stay uint8: normalisation is the model's business and happens on the device.
 
@@ -28,6 +29,8 @@ class Augmentation:
         scale: Smallest and largest scale factor.
         step: Distance of the scale factors to choose from; null draws any value of the range.
         flip: Probability of a horizontal flip.
+        rotation: Largest angle in degrees, at most 180, of a rotation either way before everything else, drawn
+            uniformly; the corners become padding. Null or 0 for none.
         color: Strength of changes of `brightness`, `contrast`, `saturation` (0.4 means a factor of 0.6 to 1.4) and
             `hue` (at most 0.5, in turns of the colour wheel), done with `probability`; `blur` is the probability of a
             Gaussian blur. Null leaves colours alone.
@@ -47,6 +50,7 @@ class Augmentation:
         *,
         step: float | None = None,
         flip: float = 0.5,
+        rotation: float | None = None,
         color: Mapping[str, float] | None = None,
         pad_value: Sequence[int] = MEAN_COLOUR,
         max_class_share: float | None = None,
@@ -62,6 +66,9 @@ class Augmentation:
             max_class_share=max_class_share,
             rare_class_probability=rare_class_probability,
         )
+        if rotation is not None and not 0 <= rotation <= 180:
+            raise AtrousError(f"augment.rotation must be an angle in 0..180 degrees or null, got {rotation}")
+        self.rotation = rotation
         self.crop_size = scale_crop.crop_size
         self.scale_crop = scale_crop
         self.others = [*_colour_transforms(color or {}), *extra]
@@ -76,7 +83,11 @@ class Augmentation:
         # albumentations.Compose would do the same with several times the overhead
         choose = random.Random(seed)
         self.scale_crop.py_random = choose
-        data = self.scale_crop(image=raw.image, mask=raw.mask)
+        image, mask = raw.image, raw.mask
+        if self.rotation:
+            degrees = choose.uniform(-self.rotation, self.rotation)
+            image, mask = rotate(image, mask, degrees, fill=self.scale_crop.pad_value)
+        data = self.scale_crop(image=image, mask=mask)
         if self.others:
             generator = np.random.default_rng(seed)
             for transform in self.others:
