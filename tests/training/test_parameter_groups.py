@@ -48,6 +48,28 @@ def test_parts_learn_at_their_rates_and_only_filters_decay(segmentor: Build, bac
         assert not (name.endswith("bias") and group["weight_decay"]), name
 
 
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_convnext", "test_resnet"])
+def test_filters_of_depthwise_convolutions_need_not_decay(segmentor: Build, backbone: str) -> None:
+    """A depthwise filter has one input channel and as many groups as channels; all else stays where it was."""
+    network = segmentor(backbone, separable=True)
+    usual, authors = groups_of(network), groups_of(network, depthwise_decay=False)
+    depthwise = {
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.ndim == 4 and parameter.shape[1] == 1 < parameter.shape[0] and parameter.shape[-1] > 1
+    }
+    assert any(name.startswith("head.") for name in depthwise)
+    assert any(name.startswith("backbone.") for name in depthwise) == (backbone != "test_resnet")
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    for part in ("backbone", "head"):
+        filters, others = authors[part], authors[f"{part}_no_decay"]
+        moved = {names[id(p)] for p in others["params"]} - {names[id(p)] for p in usual[f"{part}_no_decay"]["params"]}
+        assert moved == {name for name in depthwise if name.startswith(part)}
+        kept = {names[id(p)] for p in usual[part]["params"]} - moved
+        assert {names[id(p)] for p in filters["params"]} == kept
+        assert (others["weight_decay"], others["lr"]) == (0.0, usual[part]["lr"])
+
+
 def test_head_factor_of_one(segmentor: Build) -> None:
     assert {group["lr"] for group in groups_of(segmentor(), head_factor=1).values()} == {0.01}
 

@@ -18,6 +18,7 @@ def parameter_groups(
     weight_decay: float,
     head_factor: float = 10.0,
     bias_factor: float = 1.0,
+    depthwise_decay: bool = True,
 ) -> list[dict[str, Any]]:
     """Split trainable parameters into backbone and new layers, each with and without weight decay.
 
@@ -32,6 +33,8 @@ def parameter_groups(
         head_factor: Learning rate of all other layers over the backbone's.
         bias_factor: Learning rate of the biases of convolutions over that of their weights; other than 1 puts them
             into groups of their own.
+        depthwise_decay: Whether filters of depthwise convolutions decay; in the authors' Xception and MobileNetV2 they
+            do not (TensorFlow DeepLab, core/xception.py, ``regularize_depthwise``).
 
     Returns:
         Optimiser groups named ``backbone``, ``backbone_bias``, ``backbone_no_decay``, ``head``, ``head_bias``,
@@ -53,10 +56,12 @@ def parameter_groups(
         *(f"upsampler.{name}" for name in segmentor.upsampler.inherited),
     )
     biases = _biases_of_convolutions(segmentor) if bias_factor != 1 else set()
+    undecayed = set() if depthwise_decay else _depthwise_filters(segmentor)
     for name, parameter in segmentor.named_parameters():
         if parameter.requires_grad:
             part = "backbone" if name.startswith(pretrained) else "head"
-            suffix = "" if parameter.ndim > 1 else "_bias" if name in biases else "_no_decay"
+            filters = parameter.ndim > 1 and name not in undecayed
+            suffix = "" if filters else "_bias" if name in biases else "_no_decay"
             groups[part + suffix]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
 
@@ -83,4 +88,12 @@ def _biases_of_convolutions(segmentor: Segmentor) -> set[str]:
         f"{name}.bias"
         for name, module in segmentor.named_modules()
         if isinstance(module, nn.modules.conv._ConvNd | nn.Linear)
+    }
+
+
+def _depthwise_filters(segmentor: Segmentor) -> set[str]:
+    return {
+        f"{name}.weight"
+        for name, module in segmentor.named_modules()
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
     }

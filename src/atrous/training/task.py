@@ -55,6 +55,7 @@ class SegmentationTask(LightningModule):
         weight_decay: float = 4e-5,
         head_factor: float = 10.0,
         bias_factor: float = 1.0,
+        depthwise_decay: bool = True,
         loss_resolution: Literal["labels", "scores"] = "labels",
         train_only: Sequence[str] | None = None,
         trimap_width: int | None = None,
@@ -79,6 +80,7 @@ class SegmentationTask(LightningModule):
             weight_decay: Weight decay of the convolutions.
             head_factor: Learning rate of new layers over the backbone's.
             bias_factor: Learning rate of biases over that of their layer's weights; 2 in DeepLabv1 and v2.
+            depthwise_decay: Whether filters of depthwise convolutions decay; not in the authors' code for DeepLabv3+.
             loss_resolution: ``labels`` compares logits with labels at full resolution (DeepLabv3 §4.1), ``scores``
                 compares scores with labels shrunk to their size (DeepLabv1 §3.1, v2).
             train_only: First parts of the names of the parameters that learn; ``None`` for all.
@@ -128,6 +130,7 @@ class SegmentationTask(LightningModule):
             )
         self._trimap_width = trimap_width
         self._bias_factor = bias_factor
+        self._depthwise_decay = depthwise_decay
         self._loss_resolution = loss_resolution
         if train_only is not None:
             _train_only(segmentor, train_only)
@@ -157,6 +160,7 @@ class SegmentationTask(LightningModule):
             weight_decay=self._weight_decay,
             head_factor=self._head_factor,
             bias_factor=self._bias_factor,
+            depthwise_decay=self._depthwise_decay,
         )
         optimizer = self._optimizer(groups)
         scheduler = LambdaLR(optimizer, self._schedule(steps))
