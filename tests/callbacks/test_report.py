@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -15,9 +16,15 @@ from atrous.callbacks import LearningRates, ResumePoint, RunReport
 from atrous.loggers import MetricsCSV
 
 
+def best_kept(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(folder, filename="best", monitor="val/miou", mode="max", save_on_train_epoch_end=False)
+
+
 def test_figures_summary_and_table(fit: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loggers = [MetricsCSV(tmp_path), TensorBoardLogger(tmp_path, name="tensorboard", version="")]
-    task, _ = fit([RunReport(tmp_path, title="demo"), LearningRates()], logger=loggers)
+    task, _ = fit(
+        [RunReport(tmp_path, title="demo"), LearningRates(), best_kept(tmp_path / "checkpoints")], logger=loggers
+    )
 
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["confusion.png", "curves.png"]
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
@@ -44,13 +51,24 @@ def test_figures_summary_and_table(fit: Callable[..., Any], tmp_path: Path, caps
 def test_best_score_survives_a_resume(fit: Callable[..., Any], tmp_path: Path) -> None:
     first = RunReport(tmp_path)
     last = tmp_path / "last.ckpt"
-    fit([first, ResumePoint(str(last))], steps=4)
+    fit([first, best_kept(tmp_path / "checkpoints"), ResumePoint(str(last))], steps=4)
     known = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["scores"]
 
     resumed = RunReport(tmp_path)
-    fit([resumed, ResumePoint(str(last))], steps=4, ckpt_path=str(last))
+    fit([resumed, best_kept(tmp_path / "checkpoints"), ResumePoint(str(last))], steps=4, ckpt_path=str(last))
     assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["scores"] == known
     assert resumed.state_dict() == first.state_dict()
+
+
+def test_a_run_that_keeps_no_best_weights_reports_no_best_scores(
+    fit: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = RunReport(tmp_path)
+    fit([report, ResumePoint(str(tmp_path / "last.ckpt"))])
+    (only,) = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["scores"]
+    assert (only["label"], only["step"], only["protocol"]["checkpoint"]) == ("last", 4, "last.ckpt")
+    assert only["protocol_line"] in capsys.readouterr().out
+    assert "best" not in report.state_dict()
 
 
 def test_learning_rates_need_no_logger(fit: Callable[..., Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
 from atrous.callbacks.scored_module import ScoredModule
@@ -18,7 +19,8 @@ class RunReport(Callback):
     """Draws figures and writes the summary after every validation; prints the scores of each class at the end.
 
     The run's folder gets figures/confusion.png, figures/curves.png (from metrics.csv), summary.md and summary.json with
-    the best and the last scores; a killed run has them too. Loggers that show images get the confusion matrix and the
+    the best and the last scores; a killed run has them too. Without a ``ModelCheckpoint`` no best weights are
+    kept, and the last scores stand alone. Loggers that show images get the confusion matrix and the
     table of classes. Best and last scores are part of a checkpoint and survive a resume, so the callback that writes
     the checkpoint to resume from has to come after this one.
 
@@ -43,7 +45,8 @@ class RunReport(Callback):
         classes = self._classes = module.label_space.classes
         step = trainer.global_step
         self._last = ScoreEntry("last", scores, module.protocol("val", checkpoint="last.ckpt"), step=step)
-        if self._best is None or scores.miou > self._best.scores.miou or math.isnan(self._best.scores.miou):
+        better = self._best is None or scores.miou > self._best.scores.miou or math.isnan(self._best.scores.miou)
+        if better and _keeps_best(trainer):
             self._best = ScoreEntry("best", scores, module.protocol("val", checkpoint="best.ckpt"), step=step)
         if not trainer.is_global_zero:
             return
@@ -59,16 +62,17 @@ class RunReport(Callback):
             logger.log_table("classes", ("class", "IoU", "accuracy"), rows, step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the summary a last time, print the best scores, and log the confusion matrix as numbers."""
+        """Write the summary a last time, print the run's scores, and log the confusion matrix as numbers."""
         module = cast("ScoredModule", pl_module)
         self._classes = module.label_space.classes
         if not trainer.is_global_zero:
             return
         self._write(trainer, pl_module)
-        if self._best is not None:
+        result = self._best or self._last
+        if result is not None:
             console = Console()
             console = console if console.is_terminal else Console(width=120)
-            console.print(score_table(self._best.scores, self._classes, self._best.protocol))
+            console.print(score_table(result.scores, self._classes, result.protocol))
         if module.last_confusion is not None:
             rows = [[name, *row] for name, row in zip(self._classes, module.last_confusion.tolist(), strict=True)]
             for logger in image_loggers(trainer.loggers):
@@ -104,6 +108,10 @@ class RunReport(Callback):
             facts=facts,
             pictures=("figures/curves.png", "figures/confusion.png", "panels/latest.png"),
         )
+
+
+def _keeps_best(trainer: Trainer) -> bool:
+    return any(isinstance(callback, ModelCheckpoint) for callback in trainer.checkpoint_callbacks)
 
 
 def _cell(value: float) -> float | None:
