@@ -18,6 +18,7 @@ GROUPS = (
     "loss",
     "optimizer",
     "scheduler",
+    "inference",
     "callbacks",
     "logger",
     "trainer",

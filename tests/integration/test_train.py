@@ -23,6 +23,7 @@ from torch import Tensor
 import train as entry_point
 from atrous.checkpoints import Card, read_checkpoint
 from atrous.composition import load_segmentor
+from evaluate import evaluate
 
 Compose = Callable[..., DictConfig]
 
@@ -68,6 +69,10 @@ EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" /
 NARROWER = {f"deeplabv1_vgg16_voc_{kernel}": ["model.head.channels=32"] for kernel in ("4x4", "7x7")}
 
 
+# one recipe validates on images padded to 513 pixels, as many do; the others on the small ones as they are
+PADDED = "deeplabv3_mobilenetv2_voc"
+
+
 @pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -93,6 +98,7 @@ def test_every_experiment_trains_two_steps(
         "backbone.pretrained=false",
         "init_from=null",
         "+trainer.limit_val_batches=1",
+        *(() if experiment == PADDED else ("inference=whole_image",)),
         *NARROWER.get(experiment, ()),
     )
     folders = {
@@ -109,14 +115,33 @@ def test_every_experiment_trains_two_steps(
     run = Path(config.paths.run)
     for name in ("config.yaml", "overrides.yaml", "git_commit.txt", "metrics.csv", "summary.md", "summary.json"):
         assert (run / name).stat().st_size > 0, name
-    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "figures/curves.png", "figures/confusion.png"):
+    for name in ("checkpoints/last.ckpt", "figures/curves.png", "figures/confusion.png"):
         assert (run / name).is_file(), name
+    assert (run / "checkpoints" / "best.ckpt").is_file() == (config.callbacks.best is not None)
     assert list((run / "panels").glob("step_*.png"))
     card, _ = read_checkpoint(run / "checkpoints" / "last.ckpt")
     assert card.score is not None
     assert card.score["protocol"]["split"] == config.data.val_split
+    assert card.score["protocol"]["padded"] == ([513, 513] if experiment == PADDED else None)
     assert card.recipe["trainer"]["max_steps"] == 2
     shutil.rmtree(run / "checkpoints")  # up to a gigabyte each
+
+
+@pytest.mark.integration
+def test_a_run_that_keeps_no_best_checkpoint_is_scored_by_its_last(composed: Compose) -> None:
+    """What the recipe does that trains on the validation images, scored as it validates: on padded images."""
+    padded = ("inference=padded", "inference.size=[65,97]")
+    config = tiny(composed, "callbacks.best=null", *padded)
+    entry_point.train(config)
+    run = Path(config.paths.run)
+    (trained,) = json.loads((run / "summary.json").read_text())["scores"]
+    assert (trained["label"], trained["step"]) == ("last", 6)
+    scoring = composed("evaluate", f"ckpt_path={run}", *padded, "trainer.accelerator=cpu", run="scored")
+    evaluate(scoring)
+    scores = json.loads((Path(scoring.paths.run) / "scores.json").read_text())
+    assert scores["protocol"]["checkpoint"] == str(run / "checkpoints" / "last.ckpt")
+    assert scores["protocol"]["padded"] == trained["protocol"]["padded"] == [65, 97]
+    assert scores["miou"] == pytest.approx(trained["miou"], abs=1e-6)
 
 
 class Kill(Callback):
