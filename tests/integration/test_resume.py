@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -151,8 +152,6 @@ def test_a_longer_run_goes_on_in_its_folder(
     composed: Compose, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the last checkpoint, without the weights that it started from, and recorded as what it is now."""
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     line = continue_recorded_run([f"ckpt_path={copy}", "trainer.max_steps=4"])
@@ -170,6 +169,23 @@ def test_a_longer_run_goes_on_in_its_folder(
     assert yaml.safe_load((copy / "config.yaml").read_text())["trainer"]["max_steps"] == 4
     rows = (copy / "metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "3"]
+
+
+def test_a_run_that_was_moved_remembers_its_best(composed: Compose, run: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(run, moved)
+    last, best = (moved / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    checkpoint = torch.load(last)
+    (state,) = (state for name, state in checkpoint["callbacks"].items() if name.startswith("BestCheckpoint"))
+    state["best_model_score"] = state["kth_value"] = torch.tensor(0.99)
+    state["best_k_models"] = dict.fromkeys(state["best_k_models"], torch.tensor(0.99))
+    torch.save(checkpoint, last)
+    before = fingerprints(run), best.read_bytes()
+    config = composed("train", *continue_recorded_run([f"ckpt_path={moved}", "trainer.max_steps=4"]))
+    config.paths.run = str(moved)
+    entry_point.train(config)
+    assert torch.load(last)["global_step"] == 4
+    assert (fingerprints(run), best.read_bytes()) == before, "no later score is better than 0.99"
 
 
 @pytest.mark.parametrize(

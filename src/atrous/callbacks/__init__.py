@@ -1,6 +1,7 @@
 """What happens beside training: pictures, report, progress, averaged weights, the checkpoint to resume from."""
 
 from atrous.callbacks.baselines import Baselines
+from atrous.callbacks.best_checkpoint import BestCheckpoint
 from atrous.callbacks.interrupts import Interrupts, RunInterrupted
 from atrous.callbacks.learning_rates import LearningRates
 from atrous.callbacks.moving_average import MovingAverage
@@ -12,6 +13,7 @@ from atrous.callbacks.run_record import RunRecord
 
 __all__ = [
     "Baselines",
+    "BestCheckpoint",
     "Interrupts",
     "LearningRates",
     "MovingAverage",

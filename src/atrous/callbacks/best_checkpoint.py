@@ -1,0 +1,23 @@
+"""The checkpoint with the best score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's checkpoint of the best score, which does not forget that score when the run's folder was moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best score, whose file lies in today's folder under its old name."""
+        folder = Path(str(self.dirpath))
+        moved = {
+            name: str(folder / Path(state_dict[name]).name)
+            for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+            if state_dict.get(name)
+        }
+        scores = {str(folder / Path(path).name): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": scores, "dirpath": self.dirpath})
