@@ -35,14 +35,14 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint types format check hooks lock clean
+.PHONY: help setup demo test test-fast test-long lint types format check hooks lock clean
 
 help: ## show this list
 	@echo "Atrous: the DeepLab family. Needs Python 3.11, 3.12 or 3.13, make and git; the first target that needs it creates $(VENV)."
 	@echo
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Options: PYTHON=python3.12 (which interpreter), WORKERS=4 (test processes), ARGS='...' (passed on by demo, test, test-fast)."
+	@echo "  Options: PYTHON=python3.12 (which interpreter), WORKERS=4 (test processes), ARGS='...' (passed on by demo and the tests)."
 
 setup: $(STAMP) ## create .venv from the lock file; done once, again only when the lock file or pyproject.toml changes
 
@@ -68,11 +68,14 @@ $(STAMP): $(LOCKED) pyproject.toml
 demo: $(STAMP) ## train DeepLabv3+ on the embedded data set for some minutes and draw what it learned
 	$(BIN)/python src/train.py experiment=demo $(ARGS)
 
-test: $(STAMP) ## run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+test: $(STAMP) ## run all tests but the long ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS)
 
 test-fast: $(STAMP) ## run the tests that take seconds
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not slow" $(ARGS)
+
+test-long: $(STAMP) ## run the long tests, which `make test` leaves out
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
 
 lint: $(STAMP) ## check layout and style of all files
 	$(BIN)/ruff format --check
@@ -86,7 +89,7 @@ format: $(STAMP) ## rewrite Python files in the project's layout
 	$(BIN)/ruff check --fix --exit-zero --quiet
 	$(BIN)/ruff format
 
-check: lint types test ## all that continuous integration checks
+check: lint types test test-long ## all that continuous integration checks
 
 hooks: $(STAMP) ## run the checks at every git commit
 	$(BIN)/pre-commit install

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
+import logging
 import os
+import runpy
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -36,17 +43,17 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture
-def composed(repository: Path, tmp_path: Path) -> Callable[..., DictConfig]:
-    """Compose an entry point's configuration as its command line would, with the run's folder under ``tmp_path``."""
+@pytest.fixture(scope="session")
+def composed_in(repository: Path) -> Callable[..., DictConfig]:
+    """Compose an entry point's configuration as its command line would, with the run's folder under another."""
     register_resolvers()
 
-    def compose_entry_point(name: str, *overrides: str, run: str = "run") -> DictConfig:
+    def compose_entry_point(parent: Path, name: str, *overrides: str, run: str = "run") -> DictConfig:
         GlobalHydra.instance().clear()
-        folder = tmp_path / run
+        folder = parent / run
         with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
             config = compose(
-                name, [f"paths.run={folder}", f"paths.logs={tmp_path / 'logs'}", *overrides], return_hydra_config=True
+                name, [f"paths.run={folder}", f"paths.logs={parent / 'logs'}", *overrides], return_hydra_config=True
             )
         HydraConfig.instance().set_config(config)
         with open_dict(config):
@@ -54,6 +61,37 @@ def composed(repository: Path, tmp_path: Path) -> Callable[..., DictConfig]:
         return config
 
     return compose_entry_point
+
+
+@pytest.fixture
+def composed(composed_in: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., DictConfig]:
+    """The same under ``tmp_path``."""
+    return functools.partial(composed_in, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def command(repository: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Call a script with a command line as a process of its own would, but in this process: no second import."""
+
+    def call(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        GlobalHydra.instance().clear()
+        out, err, status = io.StringIO(), io.StringIO(), 0
+        handlers = list(logging.root.handlers)
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            patch.setattr(sys, "argv", [script, *arguments])
+            patch.chdir(cwd)
+            try:
+                runpy.run_path(str(repository / "src" / script), run_name="__main__")
+            except SystemExit as end:
+                status = int(end.code or 0)
+        logging.root.handlers[:] = handlers  # Hydra's own write to a stream that has ended
+        return subprocess.CompletedProcess([script, *arguments], status, out.getvalue(), err.getvalue())
+
+    return call
 
 
 VOC_LISTS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,12 +95,18 @@ def test_values_that_make_no_sense(overrides: list[str], words: list[str], compo
 
 
 def test_the_command_line_prints_the_sentence_and_exits_with_2(repository: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(repository / "src" / "train.py"), "ckpt_path=last", f"paths.logs={tmp_path}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ)
+    script = [sys.executable, str(repository / "src" / "train.py")]
+    done = subprocess.run(
+        [*script, "ckpt_path=last", f"paths.logs={tmp_path}"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ckpt_path=last found no run")
-    command[-2:] = ["model=deeplabv9"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ)
+
+
+def test_the_command_line_lists_the_choices(
+    command: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = command("train.py", "model=deeplabv9", cwd=tmp_path)
     assert done.returncode != 0
     assert "deeplabv3plus" in done.stderr, "Hydra lists what there is"

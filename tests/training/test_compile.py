@@ -14,7 +14,7 @@ from atrous.segmentor import Segmentor
 from atrous.training import SegmentationTask
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_two_steps_of_a_compiled_network(

@@ -1,0 +1,82 @@
+"""A run small enough to be made many times, and one that is made once and looked at by many."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+import train
+from atrous.training import SegmentationTask
+
+
+class Trained(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        folder: The run's folder; its files are not to be changed.
+        task: What was trained.
+        said: What was printed.
+    """
+
+    folder: Path
+    task: SegmentationTask
+    said: str
+
+
+@pytest.fixture(scope="session")
+def tiny_options() -> tuple[str, ...]:
+    """Overrides for six steps on small pictures with a validation after every third."""
+    return (
+        "backbone.name=test_resnet",
+        "model.head.aspp_channels=16",
+        "model.head.decoder_channels=16",
+        "data.dataset.size=64",
+        "data.dataset.lengths={train: 10, val: 3, test: 2}",
+        "augment.crop_size=65",
+        "data.batch_size=4",
+        "data.eval_batch_size=1",
+        "data.num_workers=0",
+        "trainer.max_steps=6",
+        "validate_every=3",
+        "logger=csv",
+    )
+
+
+@pytest.fixture
+def tiny(composed: Callable[..., DictConfig], tiny_options: tuple[str, ...]) -> Callable[..., DictConfig]:
+    """Compose such a run."""
+    return functools.partial(composed, "train", *tiny_options, "trainer=cpu")
+
+
+@pytest.fixture(scope="session")
+def trained(
+    composed_in: Callable[..., DictConfig], tiny_options: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    """Such a run, with a random classifier that learns next to nothing and gives the pixels all classes.
+
+    After six real steps a network calls everything background, which hides every mistake in what comes behind it.
+    """
+    options = ("trainer=cpu", "task.learning_rate=1e-6", "model.batch_norm_momentum=0.5")
+    config = composed_in(tmp_path_factory.mktemp("trained"), "train", *tiny_options, *options)
+    build_task = train.build_task
+
+    def with_random_classifier(*arguments: Any) -> SegmentationTask:
+        task = build_task(*arguments)
+        with torch.no_grad():
+            weight = task.segmentor.get_parameter("head.classifier.weight")
+            weight.normal_().sub_(weight.mean(dim=1, keepdim=True))
+        return task
+
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
+        patch.setattr(train, "build_task", with_random_classifier)
+        task = train.train(config)
+    return Trained(Path(config.paths.run), task, said.getvalue())
