@@ -59,6 +59,7 @@ def train(config: DictConfig) -> SegmentationTask:
             trainer.fit(task, datamodule=data, ckpt_path=None if resume is None else resume.path)
             failed = False
         finally:
+            trainer.fit_loop.teardown()  # Lightning leaves the training workers alive where a validation fails
             finish_wandb(exit_code=int(failed))
     return task
 

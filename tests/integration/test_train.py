@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -212,6 +213,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         patch.setattr(entry_point, "build_trainer", with_kill)
         with pytest.raises(KilledError):
             entry_point.train(tiny(*options))
+    assert multiprocessing.active_children() == [], "a worker left over keeps the process from ending"
     resumed = tiny(*options, "ckpt_path=last")
     entry_point.train(resumed)
 
