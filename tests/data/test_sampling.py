@@ -11,6 +11,9 @@ from torch.utils.data import Dataset
 
 from atrous.data.sampling import Draw, EachOnce, ResumableLoader, TrainingStream
 
+FRACTIONS = [1 + number / 10 for number in range(23)]
+"""Repeats with which passes differ in length."""
+
 
 def chunks(stream: TrainingStream, batches: int) -> list[list[Draw]]:
     """The first batches of a stream, taken as a loader takes them: chunk by chunk."""
@@ -56,18 +59,20 @@ def test_shuffling_prefers_no_sample() -> None:
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 6])
-def test_processes_share_the_batches_of_one(world_size: int) -> None:
-    alone = chunks(stream(), 12)
-    shares = [chunks(stream(rank=rank, world_size=world_size), 12) for rank in range(world_size)]
+@pytest.mark.parametrize("repeats", [None, FRACTIONS])
+def test_processes_share_the_batches_of_one(world_size: int, repeats: list[float] | None) -> None:
+    alone = chunks(stream(repeats=repeats), 12)
+    shares = [chunks(stream(rank=rank, world_size=world_size, repeats=repeats), 12) for rank in range(world_size)]
     for batch, *parts in zip(alone, *shares, strict=True):
         assert {len(part) for part in parts} == {6 // world_size}
         assert sorted((draw for part in parts for draw in part), key=lambda draw: draw.number) == batch
 
 
 @pytest.mark.parametrize("position", [0, 1, 4, 5, 6, 11, 14])
-def test_it_continues_from_any_position(position: int) -> None:
-    whole = chunks(stream(), 15)
-    resumed = stream()
+@pytest.mark.parametrize("repeats", [None, FRACTIONS])
+def test_it_continues_from_any_position(position: int, repeats: list[float] | None) -> None:
+    whole = chunks(stream(repeats=repeats), 15)
+    resumed = stream(repeats=repeats)
     resumed.position = position
     rest = list(resumed)
     assert rest == whole[position : (position // 5 + 1) * 5]

@@ -126,7 +126,7 @@ class SegmentationDataModule(LightningDataModule):
             **self._loader_options(),
         )
 
-    def _repeats(self, dataset: SegmentationDataset) -> list[int] | None:
+    def _repeats(self, dataset: SegmentationDataset) -> list[float] | None:
         if self.repeat_threshold is None and not self.repeat_classes:
             return None
         return image_repeats(dataset, threshold=self.repeat_threshold, classes=self.repeat_classes)

@@ -14,13 +14,13 @@ from atrous.errors import AtrousError
 
 def image_repeats(
     dataset: SegmentationDataset, *, threshold: float | None = None, classes: Mapping[str, int] | None = None
-) -> list[int]:
-    """Count the draws of each image in one pass.
+) -> list[float]:
+    """Count the draws of each image in a pass, on the average of many.
 
     An image is drawn as often as the most demanding of its classes asks for. With a threshold ``t``, a class that
-    occurs in a share ``f`` of the images asks for ``max(1, √(t / f))`` draws, rounded (repeat factors of LVIS, Gupta
-    et al. 2019). ``classes`` names classes and their draws: DeepLabv3 (§4.1) doubles images of bicycles, chairs,
-    tables, potted plants and sofas.
+    occurs in a share ``f`` of the images asks for ``max(1, √(t / f))`` draws (repeat factors of LVIS, Gupta et al.
+    2019). ``classes`` names classes and their draws: DeepLabv3 (§4.1) doubles images of bicycles, chairs, tables,
+    potted plants and sofas.
 
     Args:
         dataset: Training data; every mask is read once.
@@ -50,5 +50,5 @@ def image_repeats(
     if threshold is not None:
         share = occurs.mean(axis=0)
         wanted = np.maximum(wanted, np.sqrt(threshold / np.maximum(share, 1 / len(dataset))))
-    draws_of_image = np.where(occurs, wanted, 1.0).max(axis=1)
-    return [int(draws) for draws in np.rint(draws_of_image)]
+    draws_of_image: list[float] = np.where(occurs, wanted, 1.0).max(axis=1).tolist()
+    return draws_of_image

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 from atrous.data.dataset import Sample
@@ -39,7 +41,7 @@ class TrainingStream(Sampler[list[Draw]]):
         seed: int,
         rank: int = 0,
         world_size: int = 1,
-        repeats: Sequence[int] | None = None,
+        repeats: Sequence[float] | None = None,
     ) -> None:
         """Define the stream.
 
@@ -50,15 +52,17 @@ class TrainingStream(Sampler[list[Draw]]):
             seed: Seed of the shuffling.
             rank: This process.
             world_size: Number of processes.
-            repeats: How often a pass draws each sample; ``None`` for once.
+            repeats: How often a pass draws each sample, at least once; ``None`` for once. Of 2.3 a pass draws 2, and
+                with a probability of 0.3 one more, as LVIS rounds its repeat factors.
         """
-        self.samples = np.repeat(np.arange(length), 1 if repeats is None else repeats)
+        self.repeats = np.ones(length) if repeats is None else np.asarray(repeats, dtype=np.float64)
         self.batch_size = batch_size
         self.chunk = chunk
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.position = 0
+        self._starts = [0]  # draws before each pass that was looked at, and before the one behind them
         self._pass = -1
         self._order = np.empty(0, dtype=np.int64)
 
@@ -74,11 +78,21 @@ class TrainingStream(Sampler[list[Draw]]):
             yield [self._draw(n) for n in range(first + self.rank, first + self.batch_size, self.world_size)]
 
     def _draw(self, number: int) -> Draw:
-        passed, place = divmod(number, len(self.samples))
+        while number >= self._starts[-1]:
+            self._starts.append(self._starts[-1] + len(self._samples(len(self._starts) - 1)))
+        passed = bisect_right(self._starts, number) - 1
         if passed != self._pass:
-            self._order = np.random.default_rng((self.seed, passed)).permutation(self.samples)
+            self._order = np.random.default_rng((self.seed, passed)).permutation(self._samples(passed))
             self._pass = passed
-        return Draw(int(self._order[place]), number)
+        return Draw(int(self._order[number - self._starts[passed]]), number)
+
+    def _samples(self, passed: int) -> NDArray[np.int64]:
+        """What a pass draws, not yet shuffled."""
+        draws = np.floor(self.repeats)
+        rest = self.repeats - draws
+        if rest.any():  # chances of their own leave the shuffling of whole numbers as it is
+            draws += np.random.default_rng((self.seed, passed, 1)).random(len(rest)) < rest
+        return np.repeat(np.arange(len(draws)), draws.astype(np.int64))
 
 
 class ResumableLoader(DataLoader[Sample]):
