@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,8 @@ from atrous.checkpoints import Card, read_checkpoint
 from atrous.data import LabelSpace, SegmentationDataModule
 from atrous.errors import AtrousError
 from atrous.heads import DeepLabV3Head, FCNHead
-from atrous.losses import CrossEntropy
+from atrous.losses import CrossEntropy, Focal, Loss
+from atrous.multi_scale_segmentor import MultiScaleSegmentor
 from atrous.segmentor import Segmentor
 from atrous.training import SegmentationTask
 
@@ -237,35 +239,57 @@ def test_channels_last_changes_the_layout_and_not_the_result(task: Task, data: D
     torch.testing.assert_close(one, other)
 
 
-class _OneOfTwo:
-    """A trainer's view from one of two processes that hold these numbers of labelled pixels."""
+class _Process:
+    """What a task sees of a trainer on one of several processes, whose numbers of labelled pixels are collected."""
 
-    world_size = 2
+    global_rank = global_step = 0
+    fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=0))
 
-    def __init__(self, masks: Tensor) -> None:
+    def __init__(self, pixels: list[Tensor], world_size: int) -> None:
         self.strategy = self
-        self.mean = float((masks != 255).sum()) / 2
+        self.pixels = pixels
+        self.world_size = world_size
 
     def reduce(self, value: Tensor, reduce_op: str) -> Tensor:
         assert reduce_op == "mean"
-        return torch.tensor(self.mean)
+        self.pixels.append(value)
+        return torch.stack(self.pixels[-self.world_size :]).mean(dim=0)
 
 
-@pytest.mark.parametrize("ignored", [(0.1, 0.8), (0.5, 0.5), (0.2, 1.0)])
-def test_two_processes_average_to_the_loss_over_all_their_pixels(task: Task, ignored: tuple[float, float]) -> None:
-    """Gradients are averaged over processes, which would weigh a pixel by how few its neighbours are."""
-    generator = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 3, 9, 9, generator=generator)
-    masks = torch.randint(0, 3, (2, 9, 9), generator=generator)
+def gradient(training: SegmentationTask, batch: dict[str, Tensor], *, pixels: list[Tensor], processes: int) -> Tensor:
+    """What a training step makes of a batch."""
+    process = _Process(pixels, processes)  # the task keeps a weak reference only
+    training.trainer = process
+    weights = [weight for weight in training.segmentor.parameters() if weight.requires_grad]
+    return torch.cat([each.flatten() for each in torch.autograd.grad(training.training_step(batch, 0), weights)])
+
+
+@pytest.mark.parametrize("resolution", ["labels", "scores"])
+@pytest.mark.parametrize("loss", [CrossEntropy(class_weights=[0.5, 2.0, 1.0]), Focal()], ids=["entropy", "focal"])
+@pytest.mark.parametrize("ignored", [(0.1, 0.8), (0.2, 1.0)])
+def test_two_processes_learn_what_one_does(
+    task: Task, monkeypatch: pytest.MonkeyPatch, ignored: tuple[float, float], loss: Loss, resolution: str
+) -> None:
+    """Gradients are averaged over processes, which would weigh a pixel by how few its neighbours are.
+
+    Every output has labels of its own: of the scores of the half scale every 8th pixel, of the others every 4th.
+    """
+    torch.manual_seed(0)
+    head = partial(FCNHead, feature=-1, dropout=0.0)
+    network = MultiScaleSegmentor(
+        scales=[1.0, 0.5], backbone=TimmBackbone("test_resnet"), head=head, auxiliary=head, num_classes=3
+    )
+    images = torch.randint(0, 256, (2, 3, 33, 33), dtype=torch.uint8)
+    masks = torch.randint(0, 3, (2, 33, 33), dtype=torch.uint8)
     for mask, share in zip(masks, ignored, strict=True):
-        mask[torch.rand(9, 9, generator=generator) < share] = 255
-    training, loss = task(), CrossEntropy()
-    runner = _OneOfTwo(masks)  # the task keeps a weak reference only
-    training.trainer = runner
-    per_process = [
-        loss(logits[i : i + 1], masks[i : i + 1]) * training._share_of_pixels(masks[i : i + 1]) for i in (0, 1)
-    ]
-    torch.testing.assert_close((per_process[0] + per_process[1]) / 2, loss(logits, masks))
+        mask[torch.rand(33, 33) < share] = 255
+    training = task(segmentor=network, loss=loss, freeze_batch_norm=True, loss_resolution=resolution).train()
+    monkeypatch.setattr(training, "log", lambda *_, **__: None)
+    alone = gradient(training, {"image": images, "mask": masks}, pixels=[], processes=1)
+    halves = [{"image": images[i : i + 1], "mask": masks[i : i + 1]} for i in (0, 1)]
+    pixels: list[Tensor] = []  # the first step only tells its number
+    _, second, first = (gradient(training, halves[i], pixels=pixels, processes=2) for i in (0, 1, 0))
+    torch.testing.assert_close((first + second) / 2, alone)
 
 
 class _FirstLoss(Callback):

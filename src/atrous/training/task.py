@@ -175,12 +175,12 @@ class SegmentationTask(LightningModule):
         image, mask = self._images(batch), batch["mask"]
         assert self.loss is not None
         self.loss.at_step(self.global_step)
-        loss = torch.zeros((), device=self.device)
-        for name, output in self._training_outputs(image).items():
-            weight = self.segmentor.loss_weights[name]
-            loss = loss + weight * self._loss_of(output, mask)
+        outputs = self._training_outputs(image)
+        labels = {name: self._labels_of(output, mask) for name, output in outputs.items()}
+        losses = [self.segmentor.loss_weights[name] * self.loss(outputs[name], labels[name]) for name in outputs]
+        loss = (torch.stack(losses) * self._shares_of_pixels(labels.values())).sum()
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
-        return loss * self._share_of_pixels(mask)
+        return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Look, as often as there is something to log, whether training still goes anywhere."""
@@ -277,31 +277,34 @@ class SegmentationTask(LightningModule):
             outputs = self.segmentor(image)
         return {"main": outputs} if isinstance(outputs, Tensor) else outputs
 
-    def _loss_of(self, output: Tensor, mask: Tensor) -> Tensor:
-        assert self.loss is not None
-        if self._loss_resolution == "scores":
-            mask = shrink_labels(
-                mask,
-                (output.shape[-2], output.shape[-1]),
-                extension=self.segmentor.extension,
-                grid=self.segmentor.backbone.grid,
-                ignore_index=self.label_space.ignore_index,
-            )
-        loss: Tensor = self.loss(output, mask)
-        return loss
+    def _labels_of(self, output: Tensor, mask: Tensor) -> Tensor:
+        """Labels at the resolution of an output."""
+        if self._loss_resolution == "labels":
+            return mask
+        return shrink_labels(
+            mask,
+            (output.shape[-2], output.shape[-1]),
+            extension=self.segmentor.extension,
+            grid=self.segmentor.backbone.grid,
+            ignore_index=self.label_space.ignore_index,
+        )
 
     def _images(self, batch: Batch) -> Tensor:
         image: Tensor = batch["image"]
         return image.contiguous(memory_format=self._memory_format)
 
-    def _share_of_pixels(self, mask: Tensor) -> Tensor | float:
-        """Weight that makes the mean over processes of mean losses the mean over all their pixels."""
+    def _shares_of_pixels(self, labels: Iterable[Tensor]) -> Tensor:
+        """Weights that make the mean over processes of each output's mean loss the mean over all its pixels.
+
+        So several processes learn what one would from cross-entropy and the focal loss, which divide by the number of
+        labelled pixels. Each process chooses its own hardest pixels and measures its own regions (Dice, Lovász).
+        """
+        pixels = torch.stack([(label != self.label_space.ignore_index).sum().float() for label in labels])
         if self.trainer.world_size == 1:
-            return 1.0
-        pixels = (mask != self.label_space.ignore_index).sum().float()
+            return torch.ones_like(pixels)
         mean = self.trainer.strategy.reduce(pixels.clone(), reduce_op="mean")
         assert isinstance(mean, Tensor)
-        return pixels / mean.clamp(min=1)
+        return pixels / mean.where(mean > 0, 1)
 
     def _evaluate(self, batch: Batch) -> dict[str, Tensor]:
         probabilities = self.inference(self.segmentor, self._images(batch))
