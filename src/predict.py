@@ -51,8 +51,9 @@ def main(config: DictConfig) -> None:
     counts = [f"{done} image{'s' * (done != 1)} predicted"]
     counts += [f"{kept} existing kept"] if kept else []
     counts += [f"{len(failures)} failed"] if failures else []
-    how = f"labels of {card.label_space.name} · OS {segmentor.output_stride} · {checkpoint}"
-    console.print(f"{', '.join(counts)} → {output} · {how}")
+    how = [f"labels of {card.label_space.name}", f"OS {segmentor.output_stride}"]
+    how += [] if str(config.precision) == "32" else [str(config.precision)]
+    console.print(f"{', '.join(counts)} → {' · '.join([str(output), *how, str(checkpoint)])}")
     if failures:
         sys.exit(1)
 

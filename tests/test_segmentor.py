@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,8 @@ from atrous.errors import AtrousError
 from atrous.heads import DeepLabV3Head, DeepLabV3PlusHead, FCNHead
 from atrous.heads.head import Head
 from atrous.segmentor import Segmentor
-from atrous.upsamplers import Deconvolution, SubPixel
+from atrous.upsamplers import Bilinear, Deconvolution, DUpsampling, SubPixel
+from atrous.upsamplers.upsampler import Upsampler
 
 
 def small_segmentor(name: str = "test_resnet", *, output_stride: int = 16, **options: Any) -> Segmentor:
@@ -208,7 +209,7 @@ def test_state_dict_holds_weights_only() -> None:
 
 def test_half_precision_network_takes_uint8() -> None:
     logits = small_segmentor().to(torch.bfloat16)(picture(33, 33))
-    assert logits.dtype == torch.bfloat16
+    assert logits.dtype == torch.float32  # enlarged in it
     assert bool(torch.isfinite(logits).all())
 
 
@@ -261,3 +262,22 @@ def test_an_upsampler_with_weights_keeps_the_output_stride() -> None:
 def test_batch_norm_epsilon_reaches_every_batch_norm() -> None:
     norms = [m for m in small_segmentor(batch_norm_eps=1e-3).modules() if isinstance(m, nn.BatchNorm2d)]
     assert {norm.eps for norm in norms} == {1e-3}
+
+
+@pytest.mark.parametrize(
+    "upsampler",
+    [Bilinear, partial(Deconvolution, ratio=4), partial(DUpsampling, ratio=4, weights="random")],
+    ids=["bilinear", "deconvolution", "dupsampling"],
+)
+def test_logits_are_computed_in_float32_under_autocast(upsampler: Callable[..., Upsampler]) -> None:
+    """Scores are rounded to bf16, what is made of them is not: a last bf16 would let classes tie at many pixels."""
+    segmentor = small_segmentor(upsampler=upsampler)
+    image = picture(65, 49)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = segmentor(image)
+        scores = segmentor.scores(segmentor.preprocess(image))
+        assert scores.dtype == torch.bfloat16
+    exact = segmentor.upsampler.double()(scores.double(), (65, 49))
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits.double(), exact, rtol=1e-5, atol=1e-6)
+    assert torch.equal(logits.argmax(dim=1), exact.argmax(dim=1))

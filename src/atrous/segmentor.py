@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -196,11 +197,21 @@ class Segmentor(nn.Module):
         return extended
 
     def _enlarge(self, scores: Tensor, extended: Tensor, *, upsampler: Upsampler | None) -> Tensor:
+        """Logits in float32 under autocast too: rounded to bf16, classes would tie and the first of them win."""
         size = (extended.shape[-2], extended.shape[-1])
-        if upsampler is None:
-            return resize(scores, size, grid=self.backbone.grid)
-        logits: Tensor = upsampler(scores, size)
-        return logits
+        at_least_float32 = torch.promote_types(scores.dtype, torch.float32)
+        with _without_autocast(scores.device.type):
+            if upsampler is None:
+                return resize(scores.to(at_least_float32), size, grid=self.backbone.grid)
+            # in a network of half precision throughout, so are the weights of the upsampler
+            precision = next((weight.dtype for weight in upsampler.parameters()), at_least_float32)
+            logits: Tensor = upsampler(scores.to(precision), size)
+            return logits
+
+
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

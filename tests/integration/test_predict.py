@@ -157,7 +157,7 @@ def test_one_image_at_another_output_stride_in_bf16(
         "precision=bf16",
     )
     assert done.returncode == 0, done.stderr
-    assert "1 image predicted → . · labels of street · OS 8" in done.stdout
+    assert "1 image predicted → . · labels of street · OS 8 · bf16 · " in done.stdout
     assert read(tmp_path / "e.png").shape == SIZES["sub/deep/e"]
 
 

@@ -8,8 +8,8 @@ from atrous.metrics import Protocol
 
 
 def test_plain_protocol() -> None:
-    protocol = Protocol("voc", "val", 16, checkpoint="best.ckpt")
-    assert str(protocol) == "voc val · OS 16 · scale 1 · no flip · whole image · no CRF · best.ckpt"
+    protocol = Protocol("voc", "val", 16, precision="bf16-mixed", checkpoint="best.ckpt")
+    assert str(protocol) == "voc val · OS 16 · scale 1 · no flip · whole image · no CRF · bf16-mixed · best.ckpt"
 
 
 def test_everything_switched_on() -> None:
@@ -27,6 +27,7 @@ def test_round_trip_through_json() -> None:
         stretched=(257, 321),
         padded=(513, 1025),
         trimap_width=4,
+        precision="32-true",
     )
     assert "stretched to 257×321 · padded to 513×1025 · trimap of 4 px · no CRF" in str(protocol)
     assert Protocol.from_dict(json.loads(json.dumps(protocol.to_dict()))) == protocol
@@ -35,5 +36,5 @@ def test_round_trip_through_json() -> None:
 def test_a_protocol_written_before_a_field_existed() -> None:
     """Checkpoints and summaries keep protocols; the newer fields then mean what the older version did."""
     protocol = Protocol("voc", "val", 16)
-    older = {name: value for name, value in protocol.to_dict().items() if name not in ("padded", "stretched")}
+    older = {name: value for name, value in protocol.to_dict().items() if name not in ("padded", "stretched", "precision")}
     assert Protocol.from_dict(older) == protocol

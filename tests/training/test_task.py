@@ -135,6 +135,15 @@ def test_test_stage_has_its_own_split_and_names(task: Task, data: Data, trainer:
     assert {"test/miou", "test/loss", "test/fwiou", "test/mean_accuracy", "test/iou/dark"} <= set(logged)
     assert not [name for name in logged if name.startswith("val/")]
     assert training.protocol("test").split == "hidden"
+    assert training.protocol("test").precision == "32-true"
+
+
+def test_the_protocol_says_in_which_precision_a_score_was_measured(
+    task: Task, data: Data, trainer: MakeTrainer
+) -> None:
+    training = task()
+    trainer(precision="bf16-mixed").validate(training, datamodule=data(), verbose=False)
+    assert training.protocol("val").precision == "bf16-mixed"
 
 
 def test_steps_give_predictions(task: Task, data: Data) -> None:

@@ -22,6 +22,7 @@ class Protocol:
         padded: Height and width in pixels that every image was padded to; None = as far as the output stride asks.
         trimap_width: Largest distance in pixels from an ignored one of the pixels that count; None = all count.
         crf: Name of the dense CRF that refined the scores; None = no CRF.
+        precision: Numbers that the network computed with, as `trainer.precision` names them; None = not recorded.
         checkpoint: File name of the weights; None = the weights as they were in memory.
     """
 
@@ -35,10 +36,11 @@ class Protocol:
     padded: tuple[int, int] | None = None
     trimap_width: int | None = None
     crf: str | None = None
+    precision: str | None = None
     checkpoint: str | None = None
 
     def __str__(self) -> str:
-        """One line, for example `voc val · OS 16 · scale 1 · no flip · whole image · no CRF · best.ckpt`."""
+        """One line, for example `voc val · OS 16 · scale 1 · no flip · whole image · no CRF · 32-true · best.ckpt`."""
         scales = ", ".join(f"{scale:g}" for scale in self.scales)
         parts = [
             f"{self.dataset} {self.split}",
@@ -50,6 +52,7 @@ class Protocol:
             "" if self.padded is None else f"padded to {self.padded[0]}×{self.padded[1]}",
             "" if self.trimap_width is None else f"trimap of {self.trimap_width} px",
             "no CRF" if self.crf is None else f"CRF {self.crf}",
+            self.precision or "",
             self.checkpoint or "",
         ]
         return " · ".join(part for part in parts if part)
@@ -67,6 +70,7 @@ class Protocol:
             "padded": None if self.padded is None else list(self.padded),
             "trimap_width": self.trimap_width,
             "crf": self.crf,
+            "precision": self.precision,
             "checkpoint": self.checkpoint,
         }
 
@@ -85,5 +89,6 @@ class Protocol:
             padded=None if padded is None else (padded[0], padded[1]),
             trimap_width=values.get("trimap_width"),
             crf=values["crf"],
+            precision=values.get("precision"),
             checkpoint=values["checkpoint"],
         )

@@ -216,6 +216,7 @@ class SegmentationTask(LightningModule):
             output_stride=self.segmentor.output_stride,
             scales=self.segmentor.input_scales,
             trimap_width=self._trimap_width,
+            precision=str(self.trainer.precision),
             checkpoint=checkpoint,
         )
         return dataclasses.replace(protocol, **getattr(self.inference, "protocol", {}))
