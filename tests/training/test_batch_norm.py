@@ -49,6 +49,20 @@ def test_freezing_survives_a_change_of_mode(task: Callable[..., SegmentationTask
     assert training.segmentor.head.aspp.projection[-1].training  # dropout
 
 
+def test_statistics_move_only_in_the_parts_that_learn(
+    task: Callable[..., SegmentationTask],
+    data: Callable[..., SegmentationDataModule],
+    trainer: Callable[..., Trainer],
+) -> None:
+    training = task(train_only=["head.refinement", "backbone.network.layer1"])
+    before = of_batch_norms(training.segmentor)
+    trainer(max_steps=3).fit(training, datamodule=data())
+    after = of_batch_norms(training.segmentor)
+    statistics = {name for name in before if name.endswith(("running_mean", "running_var"))}
+    moved = {name for name in statistics if not torch.equal(after[name], before[name])}
+    assert moved == {name for name in statistics if name.startswith(("head.refinement", "backbone.network.layer1"))}
+
+
 def test_one_image_trains_with_a_frozen_batch_norm(task: Callable[..., SegmentationTask]) -> None:
     training = task(freeze_batch_norm=True).train()
     training.segmentor(torch.zeros(1, 3, 33, 33)).sum().backward()

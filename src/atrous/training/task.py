@@ -22,7 +22,7 @@ from atrous.metrics.protocol import Protocol
 from atrous.metrics.segmentation_score import SegmentationScore
 from atrous.metrics.trimap import within_trimap
 from atrous.segmentor import Segmentor
-from atrous.training.batch_norm import freeze_batch_norm
+from atrous.training.batch_norm import freeze_batch_norm, hold_statistics
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.parameter_groups import train_only as _train_only
 from atrous.training.shrunk_labels import shrink_labels
@@ -83,7 +83,8 @@ class SegmentationTask(LightningModule):
             depthwise_decay: Whether filters of depthwise convolutions decay; not in the authors' code for DeepLabv3+.
             loss_resolution: ``labels`` compares logits with labels at full resolution (DeepLabv3 §4.1), ``scores``
                 compares scores with labels shrunk to their size (DeepLabv1 §3.1, v2).
-            train_only: First parts of the names of the parameters that learn; ``None`` for all.
+            train_only: First parts of the names of the parameters that learn; ``None`` for all. Batch norms of other
+                parts keep their statistics.
             trimap_width: Score only pixels at most so far from an ignored one; ``None`` for whole images.
             freeze_batch_norm: Keep statistics, scale and shift of every batch norm.
             channels_last: Lay tensors out with channels last; faster with most convolution libraries.
@@ -132,9 +133,10 @@ class SegmentationTask(LightningModule):
         self._bias_factor = bias_factor
         self._depthwise_decay = depthwise_decay
         self._loss_resolution = loss_resolution
+        self._learning = train_only
         if train_only is not None:
             _train_only(segmentor, train_only)
-        if freeze_batch_norm:
+        if freeze_batch_norm or train_only is not None:
             self.train(self.training)
         self.segmentor.to(memory_format=self._memory_format)
         if compile:
@@ -145,6 +147,8 @@ class SegmentationTask(LightningModule):
         super().train(mode)
         if self._freeze_batch_norm:
             freeze_batch_norm(self.segmentor)
+        if self._learning is not None:
+            hold_statistics(self.segmentor, learning=self._learning)
         return self
 
     def configure_optimizers(self) -> Any:
