@@ -37,7 +37,7 @@ def evaluate(config: DictConfig) -> None:
     scores = {"protocol": protocol.to_dict(), **task.last_scores.to_dict(data.label_space.classes)}
     output = Path(config.output or f"{config.paths.run}/scores.json")
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(scores, indent=2) + "\n")
+    output.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     console = Console()
     console.print(score_table(task.last_scores, data.label_space.classes, protocol))
     console.print(f"written to {output}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import io
 import re
 import sys
 import warnings
@@ -72,6 +73,9 @@ def explained(main: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 
     @functools.wraps(main)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # between Lightning and PyTorch, not for users
         try:
             with _one_sentence():

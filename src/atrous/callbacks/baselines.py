@@ -33,7 +33,7 @@ class Baselines(Callback):
         values = {f"{name} prediction": scores.miou for name, scores in baselines.items()}
         values["this model"] = module.last_scores.miou
         self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / "baselines.json").write_text(json.dumps(values, indent=2) + "\n")
+        (self._folder / "baselines.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         protocol = module.protocol("val")
         said = ", ".join(f"{name} {100 * miou:.1f} %" for name, miou in values.items())
         Console().print(f"mIoU ({protocol.dataset} {protocol.split}): {said}")

@@ -23,9 +23,13 @@ def record_run(run_dir: str | Path, config: Mapping[str, Any], overrides: Sequen
     """
     folder = Path(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-    (folder / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
-    (folder / "git_commit.txt").write_text(git_commit(repository) + "\n")
+    files = {
+        "config.yaml": yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
+        "overrides.yaml": yaml.safe_dump(list(overrides), allow_unicode=True),
+        "git_commit.txt": git_commit(repository) + "\n",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def config_tree(config: Mapping[str, Any]) -> Tree:
@@ -57,5 +61,5 @@ def _grow(tree: Tree, name: str, node: Any) -> None:
 
 
 def _git(repository: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=repository, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    done = subprocess.run(["git", *arguments], cwd=repository, check=True, capture_output=True)
+    return done.stdout.decode(errors="replace").strip()
