@@ -109,6 +109,9 @@ def test_mistakes_are_explained(context_folder: Path) -> None:
     with pytest.raises(AtrousError, match=r"2009_000003.mat: mask file of pascal_context val is missing"):
         PascalContext("val", root=context_folder)
     lists = context_folder / "VOCdevkit" / "VOC2010" / "ImageSets" / "Main"
+    (lists / "val.txt").write_text("2009_000003", encoding="utf-16")
+    with pytest.raises(AtrousError, match=r"pascal_context: the list .*val\.txt is not text in UTF-8"):
+        PascalContext("val", root=context_folder)
     (lists / "val.txt").write_text("")
     with pytest.raises(AtrousError, match=r"pascal_context: the list .*val\.txt is empty"):
         PascalContext("val", root=context_folder)

@@ -107,6 +107,18 @@ def test_empty_list_is_named(voc_folder: Path) -> None:
         VOC2012("val", root=voc_folder)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_lists_are_text_in_utf8_with_or_without_a_mark(voc_folder: Path, encoding: str) -> None:
+    """Editors on Windows put a byte-order mark before the first name."""
+    path = voc_folder / "ImageSets" / "Segmentation" / "val.txt"
+    path.write_text("2008_000003\n" if encoding == "utf-8-sig" else "2008_000003é\n", encoding=encoding)
+    if encoding == "utf-8-sig":
+        assert VOC2012("val", root=voc_folder).names == ["2008_000003"]
+    else:
+        with pytest.raises(AtrousError, match=r"voc: the list .*val\.txt is not text in UTF-8 .*; save it as such"):
+            VOC2012("val", root=voc_folder)
+
+
 def test_missing_mask_folder_is_named(voc_folder: Path) -> None:
     shutil.rmtree(voc_folder / "SegmentationClassAug")
     assert len(VOC2012("train", root=voc_folder)) == 2

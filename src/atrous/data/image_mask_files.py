@@ -15,6 +15,30 @@ from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
 
 
+def read_list(path: Path, *, of: str) -> list[str]:
+    """Read the first column of a text file in UTF-8, with or without a byte-order mark; empty lines do not count.
+
+    Args:
+        path: The file.
+        of: Name of the data set.
+
+    Raises:
+        AtrousError: The file is missing, empty, or no text in UTF-8; the sentence names it.
+    """
+    if not path.is_file():
+        raise AtrousError(
+            f"{of}: the list {path} does not exist; complete the copy of the data set or choose another split"
+        )
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise AtrousError(f"{of}: the list {path} is not text in UTF-8 ({error.reason}); save it as such") from error
+    names = [line.split()[0] for line in lines if line.strip()]
+    if not names:
+        raise AtrousError(f"{of}: the list {path} is empty")
+    return names
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Read an image as uint8 HxWx3 RGB, pixels as stored: an orientation tag is not applied, since masks have none.
 

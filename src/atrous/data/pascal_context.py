@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.data.image_mask_files import ImageMaskFiles
+from atrous.data.image_mask_files import ImageMaskFiles, read_list
 from atrous.data.label_space import LabelSpace
 from atrous.data.voc import voc_colour_map
-from atrous.data.voc2010 import find_annotations, find_voc2010, parts_of_split, read_list, read_variable
+from atrous.data.voc2010 import find_annotations, find_voc2010, parts_of_split, read_variable
 from atrous.errors import AtrousError
 
 # The authors' order (59_labels.txt). Ids are those of their labels.txt, whose 459 names stand in alphabetical order:

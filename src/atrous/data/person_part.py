@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from atrous.data.image_mask_files import ImageMaskFiles
+from atrous.data.image_mask_files import ImageMaskFiles, read_list
 from atrous.data.label_space import LabelSpace
 from atrous.data.voc import voc_colour_map
-from atrous.data.voc2010 import find_annotations, find_voc2010, parts_of_split, read_list, read_variable
+from atrous.data.voc2010 import find_annotations, find_voc2010, parts_of_split, read_variable
 from atrous.errors import AtrousError
 
 _PARTS_OF_CLASS: tuple[tuple[str, tuple[str, ...]], ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atrous.data.image_mask_files import ImageMaskFiles
+from atrous.data.image_mask_files import ImageMaskFiles, read_list
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
 
@@ -75,7 +75,8 @@ class VOC2012(ImageMaskFiles):
         if split not in _MASK_FOLDER_OF_SPLIT:
             raise AtrousError(f"voc: unknown split {split!r}; choose one of {', '.join(_MASK_FOLDER_OF_SPLIT)}")
         folder = _find_voc(Path(root))
-        names = _read_list(folder / "ImageSets" / "Segmentation" / f"{split}.txt")
+        lines = read_list(folder / "ImageSets" / "Segmentation" / f"{split}.txt", of="voc")
+        names = [Path(line).stem for line in lines]  # DeepLab's own lists hold paths
         masks = folder / _MASK_FOLDER_OF_SPLIT[split]
         if not masks.is_dir():
             hint = "; it holds the masks of SBD converted to VOC ids" if masks.name == "SegmentationClassAug" else ""
@@ -97,15 +98,3 @@ def _find_voc(root: Path) -> Path:
         f"voc: no VOC 2012 in {root.absolute()}; expected JPEGImages and ImageSets/Segmentation there, in VOC2012 or "
         "in VOCdevkit/VOC2012: unpack VOCtrainval_11-May-2012.tar there or point data.root to it"
     )
-
-
-def _read_list(path: Path) -> list[str]:
-    """Ids in a list file, one a line; further columns and the paths of DeepLab's own lists are understood."""
-    if not path.is_file():
-        raise AtrousError(
-            f"voc: the list {path} does not exist; complete the copy of the data set or choose another split"
-        )
-    names = [Path(line.split()[0]).stem for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not names:
-        raise AtrousError(f"voc: the list {path} is empty")
-    return names

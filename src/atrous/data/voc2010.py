@@ -61,20 +61,6 @@ def find_annotations(voc: Path, name: str, *, of: str, archive: str) -> Path:
     raise AtrousError(f"{of}: no folder {name} in {', '.join(map(str, places))}: unpack {archive} in one of them")
 
 
-def read_list(path: Path, *, of: str) -> list[str]:
-    """Ids in the first column of a list.
-
-    Raises:
-        AtrousError: The list is missing or empty.
-    """
-    if not path.is_file():
-        raise AtrousError(f"{of}: the list {path} does not exist; complete the copy of VOC 2010")
-    names = [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not names:
-        raise AtrousError(f"{of}: the list {path} is empty")
-    return names
-
-
 def read_variable(path: Path, variable: str) -> NDArray[Any]:
     """Read one variable of a MATLAB file.
 
