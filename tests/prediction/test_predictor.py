@@ -48,6 +48,12 @@ def test_out_of_memory_is_a_memory_error() -> None:
     cpu = torch.device("cpu")
     with pytest.raises(MemoryError, match="needs more memory than cpu has"):
         Predictor(Channels(), starve, device=cpu)(images)
+
+    def starve_on_apple(segmentor: nn.Module, image: Tensor) -> Tensor:
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 8.73 GB)")
+
+    with pytest.raises(MemoryError, match="needs more memory than cpu has"):
+        Predictor(Channels(), starve_on_apple, device=cpu)(images)
     with pytest.raises(RuntimeError, match="something else"):
         Predictor(Channels(), fail, device=cpu)(images)
 
@@ -61,9 +67,15 @@ def test_unknown_precision_and_device_list_the_valid_ones() -> None:
 
 def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
     with pytest.raises(AtrousError, match="device=cuda is not on this machine"):
         choose_device("cuda")
+    with pytest.raises(AtrousError, match=r"device=mps is not on this machine: choose one of auto, cpu$"):
+        choose_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == choose_device("mps") == torch.device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("auto") == torch.device("cuda")

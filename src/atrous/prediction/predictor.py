@@ -65,7 +65,7 @@ class Predictor:
                 probabilities = self._inference(self._segmentor, batch)
             labels: NDArray[np.uint8] = probabilities.argmax(dim=1).to(torch.uint8).cpu().numpy()
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            if any(words in str(error) for words in ("out of memory", "can't allocate memory")):
                 raise MemoryError(f"needs more memory than {self._device} has") from error
             raise
         return labels
@@ -75,15 +75,16 @@ class Predictor:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` means.
+    """The device that ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` (Apple's GPU) means.
 
     Raises:
         AtrousError: There is no such device.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    apple = torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if count else "cpu")
-    valid = ["cpu"] + ["cuda"] * bool(count) + [f"cuda:{index}" for index in range(count)]
+        return torch.device("cuda" if count else "mps" if apple else "cpu")
+    valid = ["cpu"] + ["cuda"] * bool(count) + [f"cuda:{index}" for index in range(count)] + ["mps"] * apple
     if name not in valid:
         raise AtrousError(f"device={name} is not on this machine: choose one of auto, {', '.join(valid)}")
     return torch.device(name)
