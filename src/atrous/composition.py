@@ -181,10 +181,13 @@ def build_data(node: Any) -> SegmentationDataModule:
 def build_evaluation_data(config: DictConfig, card: Card) -> SegmentationDataModule:
     """Build the data module whose test split is the split to score: of the data set asked for, or the checkpoint's."""
     if config.get("data") is not None:
-        return build_data(OmegaConf.merge(config.data, {"test_split": config.split}))
-    if "data" not in card.recipe:
+        data = build_data(OmegaConf.merge(config.data, {"test_split": config.split}))
+    elif "data" in card.recipe:
+        data = build_data_module(card.recipe["data"], trust=config.trust, test_split=config.split)
+    else:
         raise AtrousError("the checkpoint names no data set: say which one by data=<name> data.root=<folder>")
-    return build_data_module(card.recipe["data"], trust=config.trust, test_split=config.split)
+    data.dataset("test")  # tells the classes; a folder of files to score may hold no other split
+    return data
 
 
 def build_task(config: DictConfig, data: SegmentationDataModule) -> SegmentationTask:

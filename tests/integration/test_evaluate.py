@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 import evaluate
-from atrous.composition import load_segmentor
+from atrous.checkpoints import Card
+from atrous.composition import build_evaluation_data, load_segmentor
 from atrous.data import Shapes
+from atrous.data.camvid import CAMVID
 from atrous.errors import AtrousError
 from atrous.metrics.trimap import within_trimap
 
@@ -86,6 +88,16 @@ def test_other_classes_are_refused(run: Path, composed: Compose, camvid_folder: 
     config = composed("evaluate", f"ckpt_path={run}", "data=camvid", f"data.root={camvid_folder}", run="scored")
     with pytest.raises(AtrousError, match=r"8 classes of 'shapes'.*11 of 'camvid'"):
         evaluate.evaluate(config)
+
+
+def test_a_root_needs_no_split_but_the_one_that_is_scored(composed: Compose, camvid_folder: Path) -> None:
+    for folder in ("images", "masks"):
+        (camvid_folder / folder / "val").rename(camvid_folder / folder / "test")
+    config = composed("evaluate", "ckpt_path=any", "data=camvid", f"data.root={camvid_folder}", "split=test")
+    card = Card(label_space=CAMVID, preprocessing={}, recipe={}, score=None)
+    data = build_evaluation_data(config, card)
+    assert data.label_space == CAMVID
+    assert data.dataset("test").split == "test"
 
 
 def test_scores_of_the_band_around_objects(run: Path, composed: Compose) -> None:
