@@ -177,6 +177,16 @@ def test_a_checkpoint_is_plain_data_and_says_what_it_is(
     assert card.score["protocol"]["output_stride"] == 16
 
 
+def test_a_trimap_of_data_without_ignored_pixels_is_one_sentence(task: Task, data: Data) -> None:
+    training = task(trimap_width=3)
+    runner = SimpleNamespace(sanity_checking=False)
+    training.trainer = runner
+    batch = next(iter(data().val_dataloader()))
+    training.validation_step({**batch, "mask": batch["mask"].clamp(max=2)}, 0)
+    with pytest.raises(AtrousError, match=r"no labelled pixel of toy val is within trimap_width=3 of an ignored one"):
+        training.on_validation_epoch_end()
+
+
 def test_sanity_check_is_no_score(task: Task, data: Data, trainer: MakeTrainer) -> None:
     """One batch before training must not end up in a checkpoint."""
     training = task()

@@ -327,6 +327,11 @@ class SegmentationTask(LightningModule):
     def _finish_evaluation(self, stage: str) -> None:
         scores = self._confusion.compute()
         self.last_scores, self.last_confusion = scores, self._confusion.total_confusion()
+        if self._trimap_width is not None and not self.last_confusion.any() and not self.trainer.sanity_checking:
+            raise AtrousError(
+                f"no labelled pixel of {self.label_space.name} {self._splits[stage]} is within "
+                f"trimap_width={self._trimap_width} of an ignored one: set trimap_width=null to score whole images"
+            )
         loss = float(self._validation_loss.compute())
         self._confusion.reset()
         self._validation_loss.reset()
