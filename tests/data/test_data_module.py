@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -124,6 +125,48 @@ def test_images_of_different_sizes_cannot_share_a_batch(module: Callable[..., Se
         AtrousError, match=r"different sizes \(4x6, 5x6\) cannot share a batch: set data\.eval_batch_size=1"
     ):
         collate([to_sample(raw) for raw in raws])
+
+
+class Damaged(Numbers):
+    """Numbers of which the second cannot be read."""
+
+    def __getitem__(self, index: int) -> RawSample:
+        if index == 1:
+            raise AtrousError("b.png: image cannot be read; replace the file")
+        return super().__getitem__(index)
+
+
+class Growing(Numbers):
+    """Numbers of different sizes."""
+
+    def __getitem__(self, index: int) -> RawSample:
+        return super().__getitem__(index)._replace(mask=np.zeros((4, 6 + index), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("dataset", "sentence"),
+    [
+        (Damaged, "b.png: image cannot be read; replace the file"),
+        (Growing, r"images of different sizes \(.*\) cannot share a batch: set data.eval_batch_size=1"),
+    ],
+)
+def test_a_worker_says_what_is_wrong_with_a_file_and_nothing_else(
+    module: Callable[..., SegmentationDataModule], dataset: type[SegmentationDataset], sentence: str, workers: int
+) -> None:
+    data = module(dataset=dataset, num_workers=workers, eval_batch_size=2)
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        with pytest.raises(AtrousError) as raised:
+            list(loader)
+        assert re.fullmatch(sentence, str(raised.value))
+
+
+def test_every_process_needs_an_image_to_score(module: Callable[..., SegmentationDataModule]) -> None:
+    """One without would leave validation early, and the others would wait for its part of the score."""
+    assert [len(module(rank, 5).val_dataloader()) for rank in range(5)] == [1] * 5
+    for rank in range(6):
+        with pytest.raises(AtrousError, match=r"numbers val has fewer images \(5\) than .*set trainer.devices to 5"):
+            module(rank, 6).val_dataloader()
 
 
 def test_workers_deliver_the_same_batches(module: Callable[..., SegmentationDataModule]) -> None:

@@ -294,6 +294,18 @@ def test_two_processes_equal_one(
     assert sum(iou > 0 for iou in again["iou"].values() if iou is not None) >= 4
 
 
+@pytest.mark.slow
+@pytest.mark.integration
+def test_two_processes_refuse_a_single_image_to_score(repository: Path, tmp_path: Path) -> None:
+    options = [option for option in TINY if not option.startswith("trainer")]
+    options += ["trainer=ddp_cpu", "data.dataset.lengths={train: 10, val: 1, test: 2}", f"paths.logs={tmp_path}"]
+    command = [sys.executable, str(repository / "src" / "train.py"), *options]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "error: shapes val has fewer images (1) than there are processes (2)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.integration
 def test_checkpoints_are_plain_and_rebuild_the_network(trained: Any) -> None:
     path = trained.folder / "checkpoints" / "last.ckpt"

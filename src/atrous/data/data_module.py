@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from atrous.data.dataset import RawSample, Sample, SegmentationDataset, to_sample
 from atrous.data.label_space import LabelSpace
 from atrous.data.repeats import image_repeats
-from atrous.data.sampling import Draw, EachOnce, ResumableLoader, TrainingStream
+from atrous.data.sampling import Draw, EachOnce, ResumableLoader, SampleLoader, TrainingStream
 from atrous.errors import AtrousError
 
 
@@ -119,7 +119,12 @@ class SegmentationDataModule(LightningDataModule):
     def _evaluation_loader(self, stage: str) -> DataLoader[Sample]:
         dataset = self.dataset(stage)
         rank, world_size, _ = self._shard()
-        return DataLoader(
+        if len(dataset) < world_size:
+            raise AtrousError(
+                f"{dataset.label_space.name} {dataset.split} has fewer images ({len(dataset)}) than there are "
+                f"processes ({world_size}), which have to score one each: set trainer.devices to {len(dataset)} or less"
+            )
+        return SampleLoader(
             _Whole(dataset),
             batch_size=self.eval_batch_size,
             sampler=EachOnce(len(dataset), rank=rank, world_size=world_size),
@@ -139,7 +144,7 @@ class SegmentationDataModule(LightningDataModule):
     def _loader_options(self) -> dict[str, Any]:
         return {
             "num_workers": self.num_workers,
-            "collate_fn": collate,
+            "collate_fn": _collate_or_error,
             "worker_init_fn": _start_worker,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),
@@ -166,7 +171,22 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
-class _Augmented(Dataset[Sample]):
+def _collate_or_error(samples: Iterable[Sample]) -> dict[str, Any] | AtrousError:
+    """Read and join samples, or say what is wrong with them, for a ``SampleLoader`` to raise."""
+    try:
+        return collate(list(samples))
+    except AtrousError as error:
+        return error
+
+
+class _Samples(Dataset[Sample]):
+    """Samples that are read when they are collated."""
+
+    def __getitems__(self, keys: Sequence[Any]) -> Iterable[Sample]:
+        return map(self.__getitem__, keys)
+
+
+class _Augmented(_Samples):
     """Training samples by draw."""
 
     def __init__(self, dataset: SegmentationDataset, augment: Callable[[RawSample, int], Sample], seed: int) -> None:
@@ -178,7 +198,7 @@ class _Augmented(Dataset[Sample]):
         return self.augment(self.dataset[draw.sample], (self.seed << 40) + draw.number)
 
 
-class _Whole(Dataset[Sample]):
+class _Whole(_Samples):
     """Untouched samples by index."""
 
     def __init__(self, dataset: SegmentationDataset) -> None:

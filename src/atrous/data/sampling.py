@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
 from atrous.data.dataset import Sample
+from atrous.errors import AtrousError
 
 
 class Draw(NamedTuple):
@@ -95,7 +96,21 @@ class TrainingStream(Sampler[list[Draw]]):
         return np.repeat(np.arange(len(draws)), draws.astype(np.int64))
 
 
-class ResumableLoader(DataLoader[Sample]):
+class SampleLoader(DataLoader[Sample]):
+    """A loader whose batches may be an ``AtrousError``, which it raises.
+
+    What a worker raises itself arrives with the worker's traceback inside the message.
+    """
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        """Yield the batches up to the first error."""
+        for batch in super().__iter__():
+            if isinstance(batch, AtrousError):
+                raise batch
+            yield batch
+
+
+class ResumableLoader(SampleLoader):
     """A loader over a ``TrainingStream`` that remembers how many batches were handed out.
 
     Batches that workers prepared ahead do not count; Lightning keeps the state in its checkpoints.
