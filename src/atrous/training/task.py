@@ -23,6 +23,7 @@ from atrous.metrics.segmentation_score import SegmentationScore
 from atrous.metrics.trimap import within_trimap
 from atrous.segmentor import Segmentor
 from atrous.training.batch_norm import freeze_batch_norm, hold_statistics
+from atrous.training.memory_format import has_depthwise_atrous_convolution, lay_channels_last
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.parameter_groups import train_only as _train_only
 from atrous.training.shrunk_labels import shrink_labels
@@ -138,7 +139,9 @@ class SegmentationTask(LightningModule):
             _train_only(segmentor, train_only)
         if freeze_batch_norm or train_only is not None:
             self.train(self.training)
-        self.segmentor.to(memory_format=self._memory_format)
+        if channels_last:
+            lay_channels_last(self.segmentor)
+        self._compile = compile
         if compile:
             self.segmentor.compile()
 
@@ -150,6 +153,16 @@ class SegmentationTask(LightningModule):
         if self._learning is not None:
             hold_statistics(self.segmentor, learning=self._learning)
         return self
+
+    def on_fit_start(self) -> None:
+        """Refuse layers that the compiler would lay out so that they cannot learn; see ``lay_channels_last``."""
+        precision = str(self.trainer.precision)
+        in_danger = self._compile and self.device.type == "cpu" and precision.startswith("bf16")
+        if in_danger and has_depthwise_atrous_convolution(self.segmentor):
+            raise AtrousError(
+                f"compiled for a CPU with trainer.precision={precision}, depthwise atrous convolutions get wrong "
+                "gradients: set task.compile=false or trainer.precision=32-true"
+            )
 
     def configure_optimizers(self) -> Any:
         """Optimiser over parameter groups, with a schedule that moves at every step."""
