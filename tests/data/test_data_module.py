@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -155,10 +156,12 @@ def test_a_worker_says_what_is_wrong_with_a_file_and_nothing_else(
     module: Callable[..., SegmentationDataModule], dataset: type[SegmentationDataset], sentence: str, workers: int
 ) -> None:
     data = module(dataset=dataset, num_workers=workers, eval_batch_size=2)
+    others = set(multiprocessing.active_children())
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
         with pytest.raises(AtrousError) as raised:
             list(loader)
         assert re.fullmatch(sentence, str(raised.value))
+        assert set(multiprocessing.active_children()) <= others
 
 
 def test_every_process_needs_an_image_to_score(module: Callable[..., SegmentationDataModule]) -> None:

@@ -103,11 +103,15 @@ class SampleLoader(DataLoader[Sample]):
     """
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
-        """Yield the batches up to the first error."""
+        """Yield the batches up to the first error, which ends the workers too."""
+        batch: Sample | AtrousError | None = None
         for batch in super().__iter__():
             if isinstance(batch, AtrousError):
-                raise batch
+                break
             yield batch
+        if isinstance(batch, AtrousError):
+            self._iterator = None  # the traceback keeps the loader, but not its workers
+            raise batch
 
 
 class ResumableLoader(SampleLoader):
