@@ -296,11 +296,12 @@ def test_two_processes_equal_one(
 
 @pytest.mark.slow
 @pytest.mark.integration
-def test_two_processes_refuse_a_single_image_to_score(repository: Path, tmp_path: Path) -> None:
-    options = [option for option in TINY if not option.startswith("trainer")]
-    options += ["trainer=ddp_cpu", "data.dataset.lengths={train: 10, val: 1, test: 2}", f"paths.logs={tmp_path}"]
-    command = [sys.executable, str(repository / "src" / "train.py"), *options]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+def test_two_processes_refuse_a_single_image_to_score(
+    repository: Path, tiny_options: tuple[str, ...], tmp_path: Path
+) -> None:
+    options = [*tiny_options, "trainer=ddp_cpu", "data.dataset.lengths={train: 10, val: 1, test: 2}"]
+    script = [sys.executable, str(repository / "src" / "train.py"), *options, f"paths.run={tmp_path / 'run'}"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "error: shapes val has fewer images (1) than there are processes (2)" in done.stderr
     assert "Traceback" not in done.stderr

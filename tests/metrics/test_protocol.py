@@ -36,5 +36,6 @@ def test_round_trip_through_json() -> None:
 def test_a_protocol_written_before_a_field_existed() -> None:
     """Checkpoints and summaries keep protocols; the newer fields then mean what the older version did."""
     protocol = Protocol("voc", "val", 16)
-    older = {name: value for name, value in protocol.to_dict().items() if name not in ("padded", "stretched", "precision")}
+    newer = ("padded", "stretched", "precision")
+    older = {name: value for name, value in protocol.to_dict().items() if name not in newer}
     assert Protocol.from_dict(older) == protocol
