@@ -84,8 +84,8 @@ class Segmentor(nn.Module):
         )
         if self.upsampler.ratio not in (None, self.head.stride):
             raise AtrousError(
-                f"model.upsampler.ratio={self.upsampler.ratio} does not fit this head, whose scores have stride "
-                f"{self.head.stride}: set model.upsampler.ratio={self.head.stride}"
+                f"upsampler.ratio={self.upsampler.ratio} does not fit this head, whose scores have stride "
+                f"{self.head.stride}: set upsampler.ratio={self.head.stride}"
             )
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):

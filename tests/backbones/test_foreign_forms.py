@@ -65,9 +65,9 @@ def test_half_width_as_tensorflows_deeplab_counts_it() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"norm": "group"}, r"backbone\.norm='group' is unknown; choose batch or folded"),
-        ({"strided_rate": "after"}, r"backbone\.strided_rate='after' is unknown; choose before or behind"),
-        ({"mean": [0.5]}, r"backbone\.mean=\[0\.5\] must have three values"),
+        ({"norm": "group"}, "norm='group' of backbone 'test_resnet' is unknown; choose batch or folded"),
+        ({"strided_rate": "after"}, "strided_rate='after' of backbone 'test_resnet' is unknown; choose before or behind"),
+        ({"mean": [0.5]}, r"mean=\[0\.5\] of a backbone's input must have three values"),
     ],
 )
 def test_unknown_values_are_refused(options: dict[str, Any], message: str) -> None:

@@ -41,7 +41,7 @@ def test_every_weight_learns() -> None:
 
 @pytest.mark.parametrize("ratio", [0, 1, 3])
 def test_the_ratio_is_even(ratio: int) -> None:
-    with pytest.raises(AtrousError, match=f"model.upsampler.ratio={ratio} must be an even number"):
+    with pytest.raises(AtrousError, match=f"upsampler.ratio={ratio} must be an even number"):
         Deconvolution(grid="points", num_classes=2, ratio=ratio)
 
 

@@ -62,5 +62,5 @@ def test_cells_share_a_logit() -> None:
 
 @pytest.mark.parametrize(("ratio", "cell"), [(3, 1), (8, 3), (8, 0), (0, 1)])
 def test_impossible_windows_are_refused(ratio: int, cell: int) -> None:
-    with pytest.raises(AtrousError, match=f"model.upsampler.ratio={ratio} must be even and a multiple"):
+    with pytest.raises(AtrousError, match=f"upsampler.ratio={ratio} must be even and a multiple"):
         SubPixel(grid="points", num_classes=2, ratio=ratio, cell=cell)

@@ -47,8 +47,8 @@ def _convolutions_before(network: nn.Module, name: str) -> dict[str, tuple[nn.Ba
                 _, before = made.get(id(inputs[0]), (None, None))
                 if type(before) not in (nn.Conv2d, Conv2dSame):
                     raise AtrousError(
-                        f"backbone.norm=folded is impossible for {name!r}: its batch norm {norm_name!r} does not "
-                        "follow an ordinary convolution"
+                        f"the batch norm of backbone {name!r} cannot be folded: {norm_name!r} does not follow an "
+                        "ordinary convolution"
                     )
                 assert isinstance(norm, nn.BatchNorm2d)
                 assert isinstance(before, nn.Conv2d)

@@ -114,7 +114,9 @@ class TimmBackbone(Backbone):
             ("norm", norm, ("batch", "folded")),
         ):
             if value not in valid:
-                raise AtrousError(f"backbone.{option}={value!r} is unknown; choose {' or '.join(valid)}")
+                raise AtrousError(
+                    f"{option}={value!r} of backbone {self.name!r} is unknown; choose {' or '.join(valid)}"
+                )
         if strided_rate == "behind":
             # only those that lose their stride in training: the others were trained with it, at the rate before them
             self._spatial_layers = [
@@ -385,6 +387,6 @@ def _create(name: str) -> Any:
 
 def _rgb(option: str, values: Sequence[float]) -> tuple[float, float, float]:
     if len(values) != 3:
-        raise AtrousError(f"backbone.{option}={list(values)} must have three values: red, green, blue")
+        raise AtrousError(f"{option}={list(values)} of a backbone's input must have three values: red, green, blue")
     red, green, blue = (float(v) for v in values)
     return red, green, blue

@@ -63,4 +63,4 @@ class Deconvolution(Upsampler):
 
 def _require_even(ratio: int) -> None:
     if ratio < 2 or ratio % 2:
-        raise AtrousError(f"model.upsampler.ratio={ratio} must be an even number: the stride of the head's scores")
+        raise AtrousError(f"upsampler.ratio={ratio} must be an even number: the stride of the head's scores")
