@@ -239,9 +239,7 @@ def test_upsamplers_decide_what_the_head_gives() -> None:
 
 
 def test_an_upsampler_of_another_ratio_is_refused() -> None:
-    with pytest.raises(
-        AtrousError, match=r"upsampler.ratio=16 does not fit.*stride 4: set upsampler.ratio=4"
-    ):
+    with pytest.raises(AtrousError, match=r"upsampler.ratio=16 does not fit.*stride 4: set upsampler.ratio=4"):
         small_segmentor(upsampler=partial(Deconvolution, ratio=16))
 
 

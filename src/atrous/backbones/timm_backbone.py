@@ -154,11 +154,11 @@ class TimmBackbone(Backbone):
         (2, 4, 8).
         """
         stage = self._tap_names[-1]
-        units = self._units(stage)
+        units = self._units(stage, of="model.multi_grid")
         if len(units) != len(rates) or any(rate < 1 for rate in rates):
             raise AtrousError(
                 f"model.multi_grid={list(rates)} needs one positive number for each of the {len(units)} units of "
-                f"backbone {self.name!r}'s stage {stage!r}"
+                f"backbone {self.name!r}'s stage {stage!r}, or null for none"
             )
         if self._has_own_rates:
             raise AtrousError("backbone.dilation gives the rates of the units already: set model.multi_grid=null")
@@ -173,12 +173,12 @@ class TimmBackbone(Backbone):
     def last_stage(self) -> nn.Sequential:
         """The units of the stage that gives the last map."""
         stage = self.network.get_submodule(self._tap_names[-1])
-        self._units(self._tap_names[-1])
+        self._units(self._tap_names[-1], of="model.head.blocks")
         assert isinstance(stage, nn.Sequential)
         return stage
 
-    def _units(self, stage: str) -> list[str]:
-        """Names of the units of a stage whose spatial layers all stand in units.
+    def _units(self, stage: str, *, of: str) -> list[str]:
+        """Names of the units of a stage whose spatial layers all stand in units, for the option ``of``.
 
         Raises:
             AtrousError: The layer is not such a stage.
@@ -187,8 +187,8 @@ class TimmBackbone(Backbone):
         names = [f"{stage}.{name}" for name, _ in module.named_children()]
         if not isinstance(module, nn.Sequential) or not names:
             raise AtrousError(
-                f"layer {stage!r} of backbone {self.name!r} is not a sequence of units, so it has neither multi-grid "
-                "nor rates of its own: use a ResNet"
+                f"{of} is about the units of a stage, but layer {stage!r} of backbone {self.name!r} is not a sequence "
+                "of units: use a ResNet"
             )
         return names
 
@@ -200,13 +200,15 @@ class TimmBackbone(Backbone):
                     f"backbone.dilation={dilation!r} is unknown; give hdc, or rates by stage such as "
                     "{layer4: [5, 9, 17]}, or null"
                 )
-            dilation = hdc_rates({stage: len(self._units(stage)) for stage in self._tap_names[-2:]})
+            dilation = hdc_rates(
+                {stage: len(self._units(stage, of="backbone.dilation")) for stage in self._tap_names[-2:]}
+            )
         for stage, rates in dilation.items():
             if stage not in dict(self.network.named_modules()):
                 raise AtrousError(
                     f"backbone.dilation names the stage {stage!r}; {self.name!r} has {', '.join(self._tap_names)}"
                 )
-            units = self._units(stage)
+            units = self._units(stage, of="backbone.dilation")
             if len(units) != len(rates):
                 raise AtrousError(
                     f"backbone.dilation gives {len(rates)} rates for the {len(units)} units of stage {stage!r} of "

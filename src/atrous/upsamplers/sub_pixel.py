@@ -49,9 +49,7 @@ class SubPixel(Upsampler):
         """
         super().__init__()
         if ratio < 2 or ratio % 2 or cell < 1 or ratio % cell:
-            raise AtrousError(
-                f"upsampler.ratio={ratio} must be even and a multiple of upsampler.cell={cell}"
-            )
+            raise AtrousError(f"upsampler.ratio={ratio} must be even and a multiple of upsampler.cell={cell}")
         self.grid: Grid = grid
         self.ratio = ratio
         self.cell = cell
