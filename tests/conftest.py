@@ -45,15 +45,17 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def composed_in(repository: Path) -> Callable[..., DictConfig]:
-    """Compose an entry point's configuration as its command line would, with the run's folder under another."""
+    """Compose an entry point's configuration as its command line would, with all that it writes under a folder."""
     register_resolvers()
 
     def compose_entry_point(parent: Path, name: str, *overrides: str, run: str = "run") -> DictConfig:
         GlobalHydra.instance().clear()
-        folder = parent / run
+        paths = {"run": parent / run, "logs": parent / "logs", "data": parent / "data"}
         with initialize_config_dir(str(repository / "conf"), version_base="1.3"):
             config = compose(
-                name, [f"paths.run={folder}", f"paths.logs={parent / 'logs'}", *overrides], return_hydra_config=True
+                name,
+                [*(f"paths.{key}={path}" for key, path in paths.items()), *overrides],
+                return_hydra_config=True,
             )
         HydraConfig.instance().set_config(config)
         with open_dict(config):

@@ -41,6 +41,14 @@ def test_every_model_has_a_case() -> None:
     assert sorted(CASES) == MODELS
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_needs_no_other_choice(model: str, composed: Compose) -> None:
+    """On the default backbone, whose stages have two units, before anything is fitted."""
+    segmentor = build_segmentor(composed("train", f"model={model}").model, CLASSES).eval()
+    with torch.no_grad():
+        assert segmentor(picture(33, 65)).shape == (1, CLASSES, 33, 65)
+
+
 @pytest.fixture(params=MODELS)
 def recipe(request: pytest.FixtureRequest, composed: Compose) -> DictConfig:
     return composed("train", f"model={request.param}", *CASES[request.param]).model

@@ -218,7 +218,7 @@ def _build_initial_segmentor(config: DictConfig, data: SegmentationDataModule) -
     segmentor = build_segmentor(config.model, data.label_space.num_classes)
     upsampler = segmentor.upsampler
     if isinstance(upsampler, DUpsampling) and upsampler.unfitted:
-        fit_upsampler(upsampler, data.dataset("train"), Console())
+        fit_upsampler(upsampler, data.dataset("train"), Console(), folder=config.paths.label_codes)
     if config.init_from is not None:
         for line in transfer_weights(segmentor, config.init_from).lines():
             print(f"init_from: {line}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,19 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from rich.console import Console
 
 import prepare as entry_point
-from atrous.composition import build_segmentor
-from atrous.data import Shapes
+import train
+from atrous.composition import build_data, build_segmentor, build_task, load_segmentor
+from atrous.data import VOC2012, Shapes
 from atrous.data.data_module import SegmentationDataModule
+from atrous.data.dataset import RawSample, SegmentationDataset
 from atrous.errors import AtrousError
 from atrous.preparation import TASKS, run_task
-from atrous.preparation.dupsampling import Masks, fit_label_code, fit_upsampler
+from atrous.preparation import dupsampling as preparation
+from atrous.preparation.dupsampling import Masks, fit_label_code, fit_upsampler, label_code_file
 from atrous.preparation.upper_bound import bilinear_reconstruction, score_reconstructions
 from atrous.upsamplers.dupsampling import DUpsampling
 from atrous.upsamplers.label_code import LabelCode, fit_closed_form
@@ -74,40 +79,139 @@ def test_mistakes_are_one_sentence(options: dict[str, Any], said: str) -> None:
 
 
 @pytest.mark.parametrize("hidden", [None, 8])
-def test_an_upsampler_is_fitted_in_place(hidden: int | None) -> None:
-    upsampler = DUpsampling(grid="points", num_classes=8, ratio=8, width=4, hidden=hidden, weights="fit")
-    fit_upsampler(upsampler, shapes(), silent())
+def test_an_upsampler_is_fitted_in_place(hidden: int | None, tmp_path: Path) -> None:
+    upsampler = unfitted(hidden=hidden)
+    fit_upsampler(upsampler, shapes(), silent(), folder=tmp_path)
     assert not upsampler.unfitted
     if hidden is None:
         wanted = fit_label_code(shapes(), silent(), ratio=8, width=4).decoder[0]
         torch.testing.assert_close(upsampler.decoder[0].weight[..., 0, 0], wanted)
 
 
-def test_the_entry_point_writes_weights_that_a_network_takes(
-    composed: Callable[..., DictConfig], tmp_path: Path
+def unfitted(**options: Any) -> DUpsampling:
+    return DUpsampling(**{"grid": "points", "num_classes": 8, "ratio": 8, "width": 4, "weights": "fit", **options})
+
+
+def test_later_runs_read_what_the_first_one_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, console = unfitted(), unfitted(), silent()
+    fit_upsampler(first, shapes(), console, folder=tmp_path / "new")
+    (file,) = (tmp_path / "new").iterdir()
+    assert f"kept in {file}" in words(console)
+    monkeypatch.setattr(preparation, "fit_closed_form", None)
+    fit_upsampler(second, shapes(), console, folder=tmp_path / "new")
+    assert f"shapes train (6 masks, closed_form), read from {file}" in words(console)
+    assert torch.equal(first.decoder[0].weight, second.decoder[0].weight)
+
+
+def words(console: Console) -> str:
+    """What it said, without the breaks that fit it to a terminal."""
+    assert isinstance(console.file, io.StringIO)
+    return " ".join(console.file.getvalue().split())
+
+
+def test_other_labels_and_other_options_have_other_files(voc_folder: Path, tmp_path: Path) -> None:
+    """Each of these is fitted to something else, or is something else, than all others."""
+    copy = tmp_path / "copy"
+    shutil.copytree(voc_folder, copy)  # with the times of change
+    mask = VOC2012("trainaug", root=voc_folder).masks[0]
+
+    def file(dataset: SegmentationDataset, **options: Any) -> Path:
+        return label_code_file(tmp_path, dataset, **{"ratio": 8, "width": 4, **options})
+
+    files = [
+        file(shapes()),
+        file(shapes(count=7)),
+        file(shapes("val")),
+        file(Shapes("train", size=65, lengths={"train": 6})),
+        file(Shapes("train", size=64, lengths={"train": 6}, seed=1)),
+        file(Plain(shapes())),
+        file(Plain(shapes(count=7))),
+        *(file(VOC2012(split, root=voc_folder)) for split in ("train", "trainaug")),
+        file(VOC2012("trainaug", root=copy)),
+        *(file(shapes(), **{name: value}) for name, value in OTHER_OPTIONS.items()),
+    ]
+    Image.open(mask).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(mask)
+    files.append(file(VOC2012("trainaug", root=voc_folder)))
+    assert len(set(files)) == len(files)
+    assert file(shapes()) == files[0]
+    assert file(VOC2012("trainaug", root=copy)) == file(VOC2012("trainaug", root=copy))
+
+
+OTHER_OPTIONS = {"ratio": 16, "width": 5, "grid": "cells", "method": "gradient", "hidden": 8, "limit": 3, "seed": 1}
+
+
+class Plain(SegmentationDataset):
+    """Somebody's data set, which only does what it has to."""
+
+    def __init__(self, other: Shapes) -> None:
+        self.other = other
+        self.label_space, self.split, self.names = other.label_space, other.split, other.names
+
+    def __getitem__(self, index: int) -> RawSample:
+        return self.other[index]
+
+
+def test_a_damaged_file_is_replaced(tmp_path: Path) -> None:
+    fit_upsampler(unfitted(), shapes(), silent(), folder=tmp_path)
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    for damaged in (b"", b"no code", whole[: len(whole) // 2]):
+        file.write_bytes(damaged)
+        fit_upsampler(unfitted(), shapes(), silent(), folder=tmp_path)
+        LabelCode.load(file)
+        assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_training_goes_on_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    upsampler, console = unfitted(), silent()
+    fit_upsampler(upsampler, shapes(), console, folder=tmp_path / "file" / "codes")
+    assert not upsampler.unfitted
+    assert "the next run fits again" in words(console)
+
+
+def test_the_entry_point_writes_what_training_reads(
+    composed: Callable[..., DictConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "own"
-    options = [*SMALL, f"paths.data={folder}"]
-    entry_point.prepare(composed("prepare", *options, "task=dupsampling", "dupsampling.width=8"))
-    file = folder / "dupsampling" / "shapes_16_8.pt"
+    entry_point.prepare(composed("prepare", *SMALL, "task=dupsampling", "dupsampling.width=8"))
+    (file,) = (tmp_path / "data" / "dupsampling").iterdir()
     figures = json.loads((tmp_path / "run" / "dupsampling.json").read_text())
     assert figures["output"] == str(file)
     code = LabelCode.load(file)
     assert figures["explained"] == code.explained
-    network = ["backbone.name=test_resnet", "backbone=timm", "model=dupsampling", "upsampler.width=8"]
-    config = composed("train", *options, *network, "upsampler.ratio=16", "model.head.low_level=[]")
-    segmentor = build_segmentor(config.model, 8)
+    monkeypatch.setattr(preparation, "fit_closed_form", None)
+    config = composed("train", *SMALL, *NETWORK, "upsampler.width=8", "upsampler.ratio=16")
+    segmentor = build_task(config, build_data(config.data)).segmentor
     assert isinstance(segmentor.upsampler, DUpsampling)
     torch.testing.assert_close(segmentor.upsampler.decoder[0].weight[..., 0, 0], code.decoder[0])
     logits = segmentor.eval()(torch.zeros(1, 3, 40, 56, dtype=torch.uint8))
     assert logits.shape == (1, 8, 40, 56)
 
 
-def test_training_without_weights_names_the_command(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
-    config = composed("train", f"paths.data={tmp_path / 'none'}", "model=dupsampling")
-    command = "python src/prepare.py task=dupsampling data=shapes dupsampling.ratio=16 dupsampling.width=64"
-    with pytest.raises(AtrousError, match=f"run {command} .*, or set upsampler.weights=fit"):
-        build_segmentor(config.model, 8)
+NETWORK = ("backbone.name=test_resnet", "backbone=timm", "model=dupsampling", "model.head.low_level=[]")
+
+
+def test_a_file_is_written_where_it_is_wanted(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    wanted = tmp_path / "own" / "code.pt"
+    options = ["dupsampling.width=8", "dupsampling.limit=3", f"dupsampling.output={wanted}"]
+    entry_point.prepare(composed("prepare", *SMALL, *options))
+    config = composed("train", *NETWORK, "upsampler.width=8", "upsampler.ratio=16", f"upsampler.weights={wanted}")
+    assert not build_segmentor(config.model, 8).upsampler.unfitted
+
+
+def test_nothing_is_fitted_for_a_trained_network(
+    composed: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*SMALL, *NETWORK, "augment.crop_size=65", "data.batch_size=2", "data.num_workers=0", "logger=none"]
+    options += ["callbacks=minimal", "trainer=cpu", "trainer.max_steps=1", "upsampler.width=8"]
+    trained = train.train(composed("train", *options)).segmentor
+    monkeypatch.setattr(preparation, "fit_closed_form", None)
+    shutil.rmtree(composed("train").paths.label_codes)
+    run = composed("train", *options).paths.run
+    loaded, _ = load_segmentor(run)
+    resumed = train.train(composed("train", *options, "ckpt_path=last")).segmentor
+    for segmentor in (loaded, resumed):
+        assert torch.equal(segmentor.upsampler.decoder[0].weight, trained.upsampler.decoder[0].weight)
 
 
 def test_upper_bound_of_a_data_set(composed: Callable[..., DictConfig], tmp_path: Path) -> None:

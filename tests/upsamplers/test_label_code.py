@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -168,6 +169,37 @@ def test_files_come_back(hidden: int | None, tmp_path: Path) -> None:
     assert loaded.explained == code.explained
     for ours, theirs in zip(loaded.encoder + loaded.decoder, code.encoder + code.decoder, strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_two_writers_leave_one_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second begins and ends when the first one has written, but not renamed yet."""
+    code = fit_closed_form(masks(), num_classes=CLASSES, ratio=4, width=5)
+    save = torch.save
+
+    def interrupted(plain: object, file: object) -> None:
+        save(plain, file)
+        monkeypatch.setattr(torch, "save", save)
+        code.save(tmp_path / "code.pt")
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    code.save(tmp_path / "code.pt")
+    assert torch.equal(LabelCode.load(tmp_path / "code.pt").decoder[0], code.decoder[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["code.pt"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = fit_closed_form(masks(), num_classes=CLASSES, ratio=4, width=5)
+    code.save(tmp_path / "code.pt")
+
+    def full(plain: object, file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        code.save(tmp_path / "code.pt")
+    LabelCode.load(tmp_path / "code.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["code.pt"]
 
 
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:

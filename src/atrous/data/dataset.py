@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from typing import NamedTuple, TypedDict
 
@@ -68,6 +69,18 @@ class SegmentationDataset(Dataset[RawSample], ABC):
     def mask(self, index: int) -> NDArray[np.uint8]:
         """Truth of one sample, uint8 HxW, for statistics that do not look at images."""
         return self[index].mask
+
+    def fingerprint(self) -> str:
+        """What differs whenever the truth of any sample does, for results that are kept for later runs.
+
+        All masks are read; data sets that can tell by less override it.
+        """
+        digest = hashlib.sha256(repr((self.label_space, self.split, self.names)).encode())
+        for index in range(len(self)):
+            mask = self.mask(index)
+            digest.update(repr(mask.shape).encode())
+            digest.update(mask.tobytes())
+        return digest.hexdigest()
 
 
 def to_sample(raw: RawSample) -> Sample:

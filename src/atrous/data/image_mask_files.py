@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,6 +132,11 @@ class ImageMaskFiles(SegmentationDataset):
         """
         path = self.masks[index]
         return self.label_space.encode(read_mask(path), str(path))
+
+    def fingerprint(self) -> str:
+        """Label space, split, and place, size and time of change of every mask file; none is read."""
+        files = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.masks]
+        return hashlib.sha256(repr((self.label_space, self.split, files)).encode()).hexdigest()
 
 
 def _require_files(paths: Sequence[Path], what: str, *, of: str) -> None:

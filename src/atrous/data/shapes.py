@@ -11,6 +11,7 @@ Drawing uses integer arithmetic wherever a rounding could differ from one machin
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +109,11 @@ class Shapes(SegmentationDataset):
         rng = np.random.default_rng(SeedSequence(self.seed, spawn_key=key))
         image, mask = _draw_scene(rng, self.size)
         return RawSample(image=image, mask=mask, name=name)
+
+    def fingerprint(self) -> str:
+        """What every image is drawn from, and the first mask for the way in which they are drawn."""
+        drawn_from = (self.label_space, self.split, len(self), self.size, self.seed)
+        return hashlib.sha256(repr(drawn_from).encode() + self.mask(0).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,42 +156,89 @@ def fit_label_code(
         )
 
 
-def fit_upsampler(upsampler: DUpsampling, dataset: SegmentationDataset, console: Console) -> None:
-    """Fit the weights of an upsampler that was built with ``weights=fit``."""
-    code = fit_label_code(
-        dataset,
-        console,
-        ratio=upsampler.ratio,
-        width=upsampler.score_channels,
-        grid=upsampler.grid,
-        method="closed_form" if upsampler.hidden is None else "nonlinear",
-        hidden=upsampler.hidden,
-    )
+def label_code_file(folder: str | Path, dataset: SegmentationDataset, **options: Any) -> Path:
+    """Where a code is kept: the name tells apart labels and options that differ in anything.
+
+    Args:
+        folder: Folder of the codes.
+        dataset: Training data.
+        options: Those of `fit_label_code`.
+    """
+    fit = inspect.signature(fit_label_code).bind(dataset, None, **options)
+    fit.apply_defaults()
+    what = {name: value for name, value in fit.arguments.items() if name not in ("dataset", "console")}
+    digest = hashlib.sha256(f"{LabelCode.FORMAT} {dataset.fingerprint()} {what}".encode()).hexdigest()[:16]
+    name = f"{dataset.label_space.name}_{dataset.split}_{what['ratio']}_{what['width']}_{digest}.pt"
+    return Path(folder) / name
+
+
+def fit_upsampler(
+    upsampler: DUpsampling, dataset: SegmentationDataset, console: Console, *, folder: str | Path
+) -> None:
+    """Give an upsampler that was built with ``weights=fit`` its weights.
+
+    Args:
+        upsampler: Changed in place.
+        dataset: Training data.
+        console: Where progress goes, and the file.
+        folder: Where the code is kept for later runs, and looked for first. A file that cannot be read is replaced.
+    """
+    options: dict[str, Any] = {
+        "ratio": upsampler.ratio,
+        "width": upsampler.score_channels,
+        "grid": upsampler.grid,
+        "method": "closed_form" if upsampler.hidden is None else "nonlinear",
+        "hidden": upsampler.hidden,
+    }
+    file = label_code_file(folder, dataset, **options)
+    code = _kept(file)
+    if code is not None:
+        console.print(f"upsampler: {code.origin}, read from {file}")
+    else:
+        console.print(f"upsampler: fitting to the {len(dataset)} masks of {dataset.label_space.name} {dataset.split}")
+        code = fit_label_code(dataset, console, **options)
+        try:
+            code.save(file)
+            console.print(f"upsampler: kept in {file} for later runs")
+        except OSError as error:
+            console.print(f"upsampler: the next run fits again, as {file} cannot be written ({error.strerror})")
     upsampler.load_code(code)
 
 
-def run(console: Console, *, data: SegmentationDataModule, output: str, **options: Any) -> dict[str, Any]:
+def _kept(file: Path) -> LabelCode | None:
+    try:
+        return LabelCode.load(file)
+    except AtrousError:  # missing or damaged
+        return None
+
+
+def run(
+    console: Console, *, data: SegmentationDataModule, folder: str, output: str | None = None, **options: Any
+) -> dict[str, Any]:
     """Fit a code to the training labels and save it.
 
     Args:
         console: Where progress and result go.
         data: The data set at hand.
-        output: File to write.
+        folder: Where training keeps its codes.
+        output: File to write; ``None`` for the one in ``folder`` that training with these options reads.
         options: Those of `fit_label_code`.
 
     Returns:
         File, explained share of the energy, seconds, and the options.
     """
     began = time.perf_counter()
-    code = fit_label_code(data.dataset("train"), console, **options)
-    code.save(Path(output))
+    dataset = data.dataset("train")
+    file = label_code_file(folder, dataset, **options) if output is None else Path(output)
+    code = fit_label_code(dataset, console, **options)
+    code.save(file)
     seconds = time.perf_counter() - began
     console.print(
         f"{code.width} numbers explain {100 * code.explained:.2f} % of the energy of {code.origin}, windows of "
-        f"{code.ratio}x{code.ratio} pixels and {code.num_classes} classes; {seconds:.0f} s; written to {output}"
+        f"{code.ratio}x{code.ratio} pixels and {code.num_classes} classes; {seconds:.0f} s; written to {file}"
     )
     return {
-        "output": str(output),
+        "output": str(file),
         "origin": code.origin,
         "num_classes": code.num_classes,
         "explained": code.explained,

@@ -14,8 +14,6 @@ from atrous.upsamplers.label_code import LabelCode
 from atrous.upsamplers.sub_pixel import shuffle_windows
 from atrous.upsamplers.upsampler import Upsampler
 
-_COMMAND = "python src/prepare.py task=dupsampling"
-
 
 class DUpsampling(Upsampler):
     """Every score is the code of a window of labels; W decodes it, and a learned temperature T divides the result.
@@ -37,10 +35,9 @@ class DUpsampling(Upsampler):
         ratio: int,
         width: int = 64,
         hidden: int | None = None,
-        weights: LabelCode | str | Path | None = None,
+        weights: LabelCode | str | Path = "fit",
         frozen: bool = False,
         temperature: float = 1.0,
-        command: str = _COMMAND,
     ) -> None:
         """Build the decoder.
 
@@ -56,11 +53,10 @@ class DUpsampling(Upsampler):
             temperature: T at the start, 1 in the paper. A perfect reconstruction is 1 for the true class and 0 for the
                 others, so T has to become a fraction of 1 before probabilities are sharp; short runs, and optimisers
                 whose steps do not grow with the gradient, had better begin there.
-            command: Command that fits W on the data set at hand, for the sentence that says that it is missing.
 
         Raises:
-            AtrousError: There are no weights, they are for something else, random weights are to be frozen, or the
-                temperature is not positive.
+            AtrousError: The file is missing or for something else, random weights are to be frozen, or the temperature
+                is not positive.
         """
         super().__init__()
         if not temperature > 0:
@@ -70,7 +66,6 @@ class DUpsampling(Upsampler):
         self.ratio = ratio
         self.hidden = hidden
         self.score_channels = width
-        self.command = command
         self.unfitted = False
         channels = [width, num_classes * ratio**2] if hidden is None else [width, hidden, num_classes * ratio**2]
         self.decoder = nn.Sequential()
@@ -89,7 +84,7 @@ class DUpsampling(Upsampler):
         elif isinstance(weights, LabelCode):
             self.load_code(weights)
         else:
-            self.load_code(self._read(weights))
+            self.load_code(LabelCode.load(weights))
         self.decoder.requires_grad_(not frozen)
         self.inherited = () if weights == "random" else ("decoder",)
 
@@ -109,8 +104,8 @@ class DUpsampling(Upsampler):
             if theirs != ours:
                 source = f" of {code.origin}" if code.origin else ""
                 raise AtrousError(
-                    f"the label code{source} was fitted for {what}={theirs}, but the network needs {what}={ours}: run "
-                    f"{self._full_command()}"
+                    f"the label code{source} was fitted for {what}={theirs}, but the network needs {what}={ours}: set "
+                    "upsampler.weights=fit to fit one that does"
                 )
         convolutions = [layer for layer in self.decoder if isinstance(layer, nn.Conv2d)]
         with torch.no_grad():
@@ -122,20 +117,3 @@ class DUpsampling(Upsampler):
         """Decode codes B×D×h×w to logits B×C×H×W."""
         windows = self.decoder(scores)
         return shuffle_windows(windows, size, side=self.ratio, grid=self.grid) / self.temperature
-
-    def _read(self, weights: str | Path | None) -> LabelCode:
-        if weights is None or not Path(weights).is_file():
-            where = "" if weights is None else f" at {weights}"
-            raise AtrousError(
-                f"DUpsampling needs weights that were fitted to the training labels and finds none{where}: run "
-                f"{self._full_command()}{'' if weights is None else f' dupsampling.output={weights}'}, or set "
-                "upsampler.weights=fit to fit them now"
-            )
-        return LabelCode.load(weights)
-
-    def _full_command(self) -> str:
-        nonlinear = "" if self.hidden is None else f" dupsampling.method=nonlinear dupsampling.hidden={self.hidden}"
-        return (
-            f"{self.command} dupsampling.ratio={self.ratio} dupsampling.width={self.score_channels} "
-            f"dupsampling.grid={self.grid}{nonlinear}"
-        )

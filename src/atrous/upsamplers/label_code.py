@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,7 +30,6 @@ VOID = 255
 Mask = NDArray[np.uint8]
 Progress = Callable[[str], None]
 
-_FORMAT = 1
 _WINDOWS_AT_ONCE = 4096
 _DENSE_WINDOWS_AT_ONCE = 256
 
@@ -47,6 +48,8 @@ class LabelCode:
             1 − Σ‖v − v̂‖² / Σ‖v‖².
         origin: What it was fitted to, in words.
     """
+
+    FORMAT: ClassVar[int] = 1
 
     ratio: int
     num_classes: int
@@ -78,12 +81,12 @@ class LabelCode:
         return shuffle_windows(windows, size, side=self.ratio, grid=self.grid)[0]
 
     def save(self, path: str | Path) -> None:
-        """Write a file of plain tensors, numbers and strings; a kill leaves no half of one."""
+        """Write a file of plain tensors, numbers and strings; kills and other writers leave no half of one."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
+        partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
         plain = {
-            "label_code": _FORMAT,
+            "label_code": self.FORMAT,
             "ratio": self.ratio,
             "num_classes": self.num_classes,
             "grid": self.grid,
@@ -92,8 +95,14 @@ class LabelCode:
             "explained": self.explained,
             "origin": self.origin,
         }
-        torch.save(plain, partial)
-        os.replace(partial, target)
+        try:
+            with partial.open("xb") as file:
+                torch.save(plain, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> LabelCode:
@@ -103,16 +112,16 @@ class LabelCode:
             AtrousError: The file is missing, or another kind of file.
         """
         if not Path(path).is_file():
-            raise AtrousError(f"there is no label code {path}")
+            raise AtrousError(f"there is no label code {path}; src/prepare.py task=dupsampling writes one")
         try:
             plain = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
             raise AtrousError(
                 f"{path} cannot be read as a label code: it is damaged, or another kind of file"
             ) from error
-        if not isinstance(plain, dict) or plain.get("label_code") != _FORMAT:
+        if not isinstance(plain, dict) or plain.get("label_code") != cls.FORMAT:
             raise AtrousError(
-                f"{path} is not a label code of format {_FORMAT}; src/prepare.py task=dupsampling writes one"
+                f"{path} is not a label code of format {cls.FORMAT}; src/prepare.py task=dupsampling writes one"
             )
         return cls(
             ratio=plain["ratio"],
