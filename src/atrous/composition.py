@@ -220,7 +220,8 @@ def _build_initial_segmentor(config: DictConfig, data: SegmentationDataModule) -
     if isinstance(upsampler, DUpsampling) and upsampler.unfitted:
         fit_upsampler(upsampler, data.dataset("train"), Console(), folder=config.paths.label_codes)
     if config.init_from is not None:
-        for line in transfer_weights(segmentor, config.init_from).lines():
+        path = checkpoint_to_use(config.init_from)
+        for line in (f"reading {path}", *transfer_weights(segmentor, path).lines()):
             print(f"init_from: {line}")
     return segmentor
 

@@ -79,7 +79,8 @@ def _checkpoint(path: str | Path, names: tuple[str, ...]) -> Path:
             if (path / CHECKPOINTS / name).is_file():
                 return path / CHECKPOINTS / name
         raise AtrousError(
-            f"the folder {path} holds no {CHECKPOINTS}/{names[0]}: give ckpt_path=<checkpoint or run folder>"
+            f"the folder {path} holds no {CHECKPOINTS}/{' or '.join(names)}: give a checkpoint, or the folder of a "
+            "run that has one"
         )
     if not path.is_file():
         raise AtrousError(f"there is no checkpoint {path}")

@@ -24,7 +24,8 @@ from torch import Tensor
 
 import train as entry_point
 from atrous.checkpoints import Card, read_checkpoint
-from atrous.composition import load_segmentor
+from atrous.composition import build_data, build_task, load_segmentor
+from atrous.errors import AtrousError
 from evaluate import evaluate
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -328,6 +329,23 @@ def test_init_from_lists_every_tensor_that_does_not_fit(
     said = capsys.readouterr().out
     assert "dropped head.classifier.weight: shape [8, 16, 1, 1], the network's is [8, 24, 1, 1]" in said
     assert "missing head.classifier.weight" in said
+
+
+@pytest.mark.integration
+def test_init_from_a_run_takes_its_best_checkpoint_or_else_the_last(
+    trained: Any, tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "first"
+    shutil.copytree(trained.folder / "checkpoints", run / "checkpoints")
+    config = tiny(f"init_from={run}")
+    for name in ("best", "last"):
+        checkpoint = run / "checkpoints" / f"{name}.ckpt"
+        segmentor = build_task(config, build_data(config.data)).segmentor
+        assert f"init_from: reading {checkpoint}\n" in capsys.readouterr().out
+        assert_same(weights(checkpoint), {f"segmentor.{key}": each for key, each in segmentor.state_dict().items()})
+        checkpoint.unlink()
+    with pytest.raises(AtrousError, match=r"first holds no checkpoints/best\.ckpt or last\.ckpt"):
+        build_task(config, build_data(config.data))
 
 
 @pytest.mark.integration

@@ -111,7 +111,7 @@ def require_same_classes(checkpoint: LabelSpace, data: LabelSpace) -> None:
         raise AtrousError(
             f"the checkpoint knows the {checkpoint.num_classes} classes of {checkpoint.name!r}, the data set has the "
             f"{data.num_classes} of {data.name!r}: choose the data set that it was trained on, or train a new run from "
-            "its weights with init_from=<checkpoint>"
+            "its weights with init_from=<checkpoint or run folder>"
         )
 
 

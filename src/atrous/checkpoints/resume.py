@@ -16,9 +16,7 @@ MAY_CHANGE = (
     "paths",
     "data.root",
     "upsampler.weights",
-    "upsampler.command",
     "model.upsampler.weights",
-    "model.upsampler.command",
     "callbacks.best.dirpath",
     "callbacks.last.path",
     # on what it runs and how fast
