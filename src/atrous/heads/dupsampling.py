@@ -74,7 +74,9 @@ class DUpsamplingHead(Head):
         self.taps = [_find(tap, features) for tap in low_level]
         strides = [features[tap].stride for tap in self.taps]
         if fusion == "vanilla" and sorted(strides, reverse=True) != strides:
-            raise AtrousError(f"model.head.low_level={list(low_level)} must go from coarse to fine with fusion=vanilla")
+            raise AtrousError(
+                f"model.head.low_level={list(low_level)} must go from coarse to fine with model.head.fusion=vanilla"
+            )
         self.fusion = fusion
         self.grid: Grid = grid
         finest = features[self.taps[-1]] if fusion == "vanilla" and self.taps else features[-1]

@@ -87,7 +87,7 @@ def image_loggers(loggers: Iterable[Logger]) -> list[ImageLogger]:
     """Those of a trainer's loggers that can show images, each behind the common interface.
 
     Args:
-        loggers: Usually `trainer.loggers`; loggers that hold numbers only are left out.
+        loggers: Usually all that the trainer has; loggers that hold numbers only are left out.
     """
     found: list[ImageLogger] = []
     for logger in loggers:

@@ -47,7 +47,9 @@ class WeightsAndBiases(WandbLogger):
         log_model: bool = False,
     ) -> None:
         if offline and log_model:
-            raise AtrousError("logger.wandb.log_model=true needs a connection; leave it out or set offline=false")
+            raise AtrousError(
+                "logger.wandb.log_model=true needs a connection; leave it out or set logger.wandb.offline=false"
+            )
         # Lightning's own `offline` sets an environment variable that would outlive the run; `mode` does not.
         super().__init__(
             name=name,

@@ -175,7 +175,7 @@ def label_code_file(folder: str | Path, dataset: SegmentationDataset, **options:
 def fit_upsampler(
     upsampler: DUpsampling, dataset: SegmentationDataset, console: Console, *, folder: str | Path
 ) -> None:
-    """Give an upsampler that was built with ``weights=fit`` its weights.
+    """Give an upsampler that was built with ``upsampler.weights=fit`` its weights.
 
     Args:
         upsampler: Changed in place.

@@ -77,7 +77,7 @@ class DUpsampling(Upsampler):
         if weights == "random":
             if frozen:
                 raise AtrousError(
-                    "upsampler.weights=random with upsampler.frozen=true would never learn: set frozen=false"
+                    "upsampler.weights=random with upsampler.frozen=true would never learn: set upsampler.frozen=false"
                 )
         elif weights == "fit":
             self.unfitted = True
