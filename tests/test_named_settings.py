@@ -48,9 +48,6 @@ ARGUMENTS = {
 ANYTHING = "\0"
 KEY = rf"[A-Za-z_{ANYTHING}][\w{ANYTHING}]*(?:\.[\w{ANYTHING}]+)*"
 SETTING = re.compile(rf"(?<![\w.\-/\[{{@$])(?P<sign>\+{{0,2}})(?:(?P<group>\w+)@)?(?P<key>{KEY})=(?=[^\s=])")
-DOTTED = re.compile(
-    rf"(?<![\w.\-/\[{{@$=])(?P<key>(?:ROOTS)(?:\.[a-z_{ANYTHING}][\w{ANYTHING}]*)+)(?!\.?[\w{ANYTHING}]|[(/=])"
-)
 BRACES = re.compile(r"([\w.]+\.)\{([^{}\s]*=[^{}\s]*)\}")  # a shell makes several of key.{a=1,b=2}
 
 
@@ -89,7 +86,8 @@ def texts() -> Iterator[tuple[str, str, bool]]:
     for path in sorted(CONF.rglob("*.yaml")):
         for line, text in comments(path):
             yield f"{path.relative_to(ROOT)}:{line}", text, True
-    for path in (*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("*/*.md")), ROOT / "Makefile"):
+    pages = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("[!.]*/*.md")), ROOT / "Makefile"]
+    for path in pages:
         for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if path.name != "Makefile" or "#" in text or "src/" in text:
                 yield f"{path.relative_to(ROOT)}:{line}", re.sub(r"<img[^>]*>", "", text), True
@@ -135,7 +133,7 @@ def settings(where: str, text: str, *, dotted: bool = True) -> Iterator[Setting]
     for command in commands(where, text):
         yield from command
     if dotted:
-        for found in _dotted().finditer(without_dots(text)):
+        for found in dotted_keys().finditer(without_dots(text)):
             yield Setting(where, found["key"])
 
 
@@ -160,9 +158,11 @@ def without_dots(text: str) -> str:
 
 
 @functools.cache
-def _dotted() -> re.Pattern[str]:
+def dotted_keys() -> re.Pattern[str]:
+    """Names whose first part is a group or a section, where no value follows."""
     roots = {key for entry in ENTRY_POINTS for key in keys(entry) if "." not in key} | set(GROUPS)
-    return re.compile(DOTTED.pattern.replace("ROOTS", "|".join(sorted(roots))))
+    key = rf"(?:{'|'.join(sorted(roots))})(?:\.[a-z_{ANYTHING}][\w{ANYTHING}]*)+"
+    return re.compile(rf"(?<![\w.\-/\[{{@$=])(?P<key>{key})(?!\.?[\w{ANYTHING}]|[(/=])")
 
 
 def value_at(text: str, start: int) -> str:
@@ -256,7 +256,11 @@ def exists(key: str) -> bool:
 
 def test_every_setting_that_words_name_composes() -> None:
     named = [each for where, text, prose in texts() for each in settings(where, text, dotted=prose)]
-    refused = [f"{each.where}: {each}: {why}" for each in named if (why := problem(each)) is not None]
+    refused = [
+        f"{each.where}: {str(each).replace(ANYTHING, '…')}: {why}"
+        for each in named
+        if (why := problem(each)) is not None
+    ]
     assert not refused, "\n" + "\n".join(refused)
     different = {str(each) for each in named}
     assert len(different) > 80

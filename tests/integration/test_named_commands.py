@@ -1,0 +1,220 @@
+"""Every whole command of README, docs, Makefile and conf's comments runs as it stands there.
+
+Commands of a page run one after the other in one folder, in this process, for two steps, on generated data sets of
+three images. ``<...>`` and the folders of data sets are filled in; of a multirun the first point is composed and the
+last one runs. Recipes given by name alone are composed only, as each one is trained in test_train.py.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+import train
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "Makefile",
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted((ROOT / "conf").rglob("*.yaml")),
+]
+COMMAND = re.compile(r"python src/(?P<script>\w+)\.py(?P<rest>(?:\\\n|[^`;\n])*)")
+
+COMPOSED_ONLY = {
+    "suite=fidelity": "counts forty networks for a minute; tests/benchmarks/test_fidelity.py does it",
+}
+NOT_RUN = {
+    r"python3\.12 -m venv|\.venv/bin/pip install": "sets up an environment, from a network",
+    r"\.venv/bin/python -c": "tells whether there is a GPU",
+}
+
+# Google's file, which is not ours to ship: a command that has the word is left out where the file is not.
+NEEDED = [("source=tflite", "deeplabv3_257_mv_gpu.tflite"), ("google.ckpt", "deeplabv3_257_mv_gpu.tflite")]
+SHARED = Path(os.environ.get("ATROUS_SHARED", ROOT.parent / "shared"))
+
+Compose = Callable[..., DictConfig]
+
+
+def commands(page: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, script and arguments of the commands of a page."""
+    text = page.read_text(encoding="utf-8")
+    for found in COMMAND.finditer(text):
+        given = re.split(r"\s#", found["rest"].replace("\\\n", ""))[0]
+        yield text.count("\n", 0, found.start()) + 1, found["script"], given.strip()
+
+
+WITH_COMMANDS = [page for page in PAGES if any(commands(page))]
+
+
+def arguments(text: str, fill: Callable[[str], str]) -> list[str]:
+    """What the script gets when a user types the command: optional parts are given, ``...`` is not."""
+    text = re.sub(r"<([^<>]*)>", lambda found: shlex.quote(fill(found[1])), text)
+    text = re.sub(r"(?<!\S)\[(\S*=[^\[\]]*)\]", r"\1", text)
+    text = re.sub(
+        r"([\w.]+\.)\{([^{}\s]*=[^{}\s]*)\}", lambda m: " ".join(m[1] + each for each in m[2].split(",")), text
+    )
+    return [word for word in shlex.split(text) if not word.endswith("...") and not word.startswith("$(")]
+
+
+def points(said: Sequence[str], swept: dict[str, str]) -> list[list[str]]:
+    """First and last of the runs that a command line and the parameters of a sweep stand for."""
+    chosen: list[list[str]] = [[], []]
+    for line in (*(f"{key}={values}" for key, values in swept.items()), *said):
+        (each,) = OverridesParser.create().parse_overrides([line])
+        values = list(each.sweep_string_iterator()) if each.is_sweep_override() else []
+        for place, overrides in zip((0, -1), chosen, strict=True):
+            overrides.append(f"{each.input_line.split('=')[0]}={values[place]}" if values else line)
+    return [chosen[-1]] if chosen[0] == chosen[-1] else chosen
+
+
+class Bench:
+    """A folder to run commands in, with generated data."""
+
+    def __init__(self, folder: Path, composed: Compose, *, data: dict[str, Path], runs: Path) -> None:
+        self.folder = folder
+        self.composed = composed
+        self.data = data
+        self.runs = runs
+        self.done = 0
+
+    def run(self, script: str, text: str) -> None:
+        """Run a command as a user types it."""
+        parsed = get_args_parser().parse_args(arguments(text, self.fill))
+        said = parsed.overrides
+        if "ckpt_path=last" in said:
+            self.trained()
+            said = train.continue_recorded_run([*said, f"paths.logs={self.runs}"])
+        swept = {}
+        if any(each.startswith("sweep=") for each in said):
+            self.composed(script, *said)
+            swept = OmegaConf.to_container(HydraConfig.get().sweeper.params)
+        runs = points(said, swept)
+        assert len(runs) == 1 or parsed.multirun or swept, "several values without -m"
+        self.done += 1
+        configs = [self.small(script, self.composed(script, *each, run=f"run_{self.done}")) for each in runs]
+        a_recipe_alone = bool(said) and all(each.startswith(("experiment=", "data.root=")) for each in said)
+        if not a_recipe_alone and not set(said) & set(COMPOSED_ONLY):
+            Path(configs[-1].paths.run).mkdir(exist_ok=True)  # as Hydra does
+            importlib.import_module(script).main(configs[-1])
+
+    def fill(self, placeholder: str) -> str:
+        """What stands for ``<...>``; roots of data sets are set later."""
+        if "checkpoint" in placeholder or "run" in placeholder:
+            return str(self.trained())
+        if "image" in placeholder:
+            return "photos"
+        return {"file": "foreign.pth", "folder": "results", "CamVid": "", "VOCdevkit": ""}[placeholder]
+
+    def trained(self) -> Path:
+        """Folder of a run that was started with nothing but the script's name."""
+        run = self.runs / "train" / "deeplabv3plus_resnet18_shapes" / "2000-01-01_00-00-00"
+        if not run.is_dir():
+            train.main(self.small("train", self.composed("train", f"paths.run={run}", f"paths.logs={self.runs}")))
+        return run
+
+    def small(self, script: str, config: DictConfig) -> DictConfig:
+        """The configuration for two steps on the data at hand."""
+        if config.get("data") is not None:
+            kind = config.data.dataset._target_.rpartition(".")[2]
+            if kind == "Shapes":
+                config.data.dataset.update(size=64, lengths={"train": 4, "val": 2, "test": 2})
+            else:
+                config.data.root = str(self.data[kind])
+            config.data.update(batch_size=2, num_workers=0)
+        if script in ("train", "evaluate"):
+            config.trainer.update(accelerator="cpu", devices=1, strategy="auto")
+        if script == "train":
+            config.trainer.max_steps = 2 if config.ckpt_path is None else 4
+            config.validate_every = 2
+            config.augment.crop_size = 65
+            config.backbone.pretrained = False
+            if config.paths.logs != str(self.runs):  # one run is enough to draw and save
+                config.callbacks.update(dict.fromkeys(("panels", "report", "best", "last")))
+        elif script == "predict":
+            config.device = "cpu"
+        elif script == "benchmark":
+            config.augment.update(cases=[[64, 96, 65]], samples=2, repetitions=1)
+        return config
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def bench(
+    tmp_path: Path,
+    runs: Path,
+    composed: Compose,
+    voc_folder: Path,
+    camvid_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Bench:
+    """A folder with a picture and with weights of others, in which this process then is."""
+    monkeypatch.chdir(tmp_path)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photo = next((voc_folder / "JPEGImages").iterdir())
+    (photos / photo.name).write_bytes(photo.read_bytes())
+    for file in (SHARED / "weights").glob("*.tflite"):
+        (tmp_path / file.name).symlink_to(file)
+    return Bench(tmp_path, composed, data={"VOC2012": voc_folder, "CamVid": camvid_folder}, runs=runs)
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_runs(page: Path, bench: Bench) -> None:
+    if "source=torchvision" in page.read_text(encoding="utf-8"):
+        network = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None)
+        for name in ("foreign.pth", "deeplabv3_resnet50_coco-cd0a2569.pth"):
+            torch.save(network.state_dict(), name)
+    for line, script, text in commands(page):
+        needed = [name for word, name in NEEDED if word in text]
+        if not all(Path(name).exists() for name in needed):
+            continue
+        try:
+            bench.run(script, text)
+        except (Exception, SystemExit) as error:
+            error.add_note(f"{page.relative_to(ROOT)}:{line}: python src/{script}.py {text}")
+            raise
+
+
+def test_the_python_of_the_readme_runs(bench: Bench) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    names: dict[str, Any] = {"image": torch.zeros(1, 3, 40, 56, dtype=torch.uint8)}
+    exec(code.replace("logs/train/demo/<time>", str(bench.trained())), names)
+    assert names["logits"].shape == (1, 8, 40, 56)
+
+
+def test_all_other_commands_are_targets_of_make_or_known() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", "  ")
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    named = re.findall(r"(?:`|^)make ([\w-]+)", text, flags=re.MULTILINE)
+    assert set(named) <= targets
+    assert len(named) > 4
+    blocks = [block.splitlines() for block in re.findall(r"```\n(.*?)```", text, flags=re.DOTALL)]
+    lines = [line for block in blocks if re.match(r"\S*python|make |\S*pip ", block[0]) for line in block]
+    unknown = [line for line in lines if not re.match("|".join((r"python src/", r"make ", *NOT_RUN)), line)]
+    assert unknown == []
+
+
+def test_commands_are_found() -> None:
+    found = [each for page in WITH_COMMANDS for each in commands(page)]
+    assert len(found) > 30
+    assert {script for _, script, _ in found} == {path.stem for path in (ROOT / "src").glob("*.py")}
