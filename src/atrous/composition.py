@@ -218,7 +218,9 @@ def _build_initial_segmentor(config: DictConfig, data: SegmentationDataModule) -
     segmentor = build_segmentor(config.model, data.label_space.num_classes)
     upsampler = segmentor.upsampler
     if isinstance(upsampler, DUpsampling) and upsampler.unfitted:
-        fit_upsampler(upsampler, data.dataset("train"), Console(), folder=config.paths.label_codes)
+        fit_upsampler(
+            upsampler, data.dataset("train"), Console(soft_wrap=True, markup=False), folder=config.paths.label_codes
+        )
     if config.init_from is not None:
         path = checkpoint_to_use(config.init_from)
         for line in (f"reading {path}", *transfer_weights(segmentor, path).lines()):
