@@ -92,15 +92,17 @@ class Bench:
         self.data = data
         self.runs = runs
         self.done = 0
+        self.steps = 2
 
     def run(self, script: str, text: str) -> None:
         """Run a command as a user types it."""
-        parsed = get_args_parser().parse_args(arguments(text, self.fill))
-        said = parsed.overrides
-        if "ckpt_path=last" in said:
+        words = arguments(text, self.fill)
+        if script == "train" and any(word.startswith("ckpt_path=") for word in words):
             self.trained()
-            said = train.continue_recorded_run([*said, f"paths.logs={self.runs}"])
-        swept = {}
+            self.steps += 2
+            words = train.continue_recorded_run([*words, f"paths.logs={self.runs}"])
+        parsed = get_args_parser().parse_args(words)
+        said, swept = parsed.overrides, {}
         if any(each.startswith("sweep=") for each in said):
             self.composed(script, *said)
             swept = OmegaConf.to_container(HydraConfig.get().sweeper.params)
@@ -140,7 +142,7 @@ class Bench:
         if script in ("train", "evaluate"):
             config.trainer.update(accelerator="cpu", devices=1, strategy="auto")
         if script == "train":
-            config.trainer.max_steps = 2 if config.ckpt_path is None else 4
+            config.trainer.max_steps = 2 if config.ckpt_path is None else self.steps
             config.validate_every = 2
             config.augment.crop_size = 65
             config.backbone.pretrained = False
