@@ -130,7 +130,7 @@ def test_there_are_no_utils() -> None:
     assert [m for m in MODULES if {"utils", "util", "helpers", "misc", "common"} & set(m.split("."))] == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_notebook_gets_a_network_without_the_frameworks() -> None:
     """What the walk above cannot see: modules that third parties load."""
     program = (

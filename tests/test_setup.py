@@ -195,6 +195,7 @@ def test_a_finished_set_up_is_not_done_again(repository: Path, tmp_path: Path) -
     assert "no Python" in answer.stderr
 
 
+@pytest.mark.long
 def test_importing_the_package_imports_no_extra(repository: Path) -> None:
     """Extras and packaged weights wait until somebody uses them."""
     program = f"""

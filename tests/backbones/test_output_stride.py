@@ -24,6 +24,13 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / "conf" / "backbone").glo
 # architectures with strided pooling, even kernels, poolings in the shortcut, and concatenation
 OTHERS = ("regnety_002", "convnext_atto", "densenet121", "resnet50d", "test_byobnet")
 TOLERANCE = 1e-10
+# deeper forms of others that are tried as well
+DEEP = ("resnet101", "xception65", "xception71")
+EVERY = [
+    pytest.param(path, marks=pytest.mark.long if path.stem in DEEP else (), id=path.stem)
+    for path in CONFIGS
+    if path.stem not in ("timm", "vgg16")
+]
 
 
 def built(choice: str | Path, output_stride: int = 32) -> TimmBackbone:
@@ -46,11 +53,7 @@ def without_image_statistics(backbone: nn.Module) -> None:
             backbone.set_submodule(name, nn.Identity())
 
 
-@pytest.mark.parametrize(
-    "choice",
-    [pytest.param(c, id=c.stem) for c in CONFIGS if c.stem not in ("timm", "vgg16")]
-    + [pytest.param(n, id=n) for n in OTHERS],
-)
+@pytest.mark.parametrize("choice", [*EVERY, *(pytest.param(name, id=name) for name in OTHERS)])
 def test_same_weights_agree_on_the_common_grid(choice: str | Path, randomise: Randomise, difference: Compare) -> None:
     backbone = built(choice)
     without_image_statistics(backbone)
@@ -167,7 +170,7 @@ def test_a_copy_is_independent() -> None:
         assert all(torch.equal(*pair) for pair in zip(before, backbone(image), strict=True))
 
 
-@pytest.mark.parametrize("choice", [pytest.param(c, id=c.stem) for c in CONFIGS if c.stem not in ("timm", "vgg16")])
+@pytest.mark.parametrize("choice", EVERY)
 def test_every_parameter_gets_a_gradient_through_the_head(choice: Path) -> None:
     torch.manual_seed(0)
     backbone = built(choice, 16)

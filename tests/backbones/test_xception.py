@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 from torch import nn
 
@@ -17,11 +19,16 @@ UNITS = {41: 8, 65: 16, 71: 16}
 EXIT = [((728, 1024, 1024), 2), ((1536, 1536, 2048), 1)]
 
 
-def built(depth: int, output_stride: int) -> TimmBackbone:
+@functools.cache
+def built(depth: int) -> TimmBackbone:
     last = len(ENTRY[depth]) + UNITS[depth] + 1
-    return TimmBackbone(
-        f"xception{depth}", output_stride=output_stride, taps=["blocks.0.stack.conv2", f"blocks.{last}"]
-    )
+    return TimmBackbone(f"xception{depth}", output_stride=32, taps=["blocks.0.stack.conv2", f"blocks.{last}"])
+
+
+def blocks_of(depth: int, output_stride: int) -> list[nn.Module]:
+    backbone = built(depth)
+    backbone.set_output_stride(output_stride)
+    return list(backbone.network.blocks)
 
 
 def depthwise(block: nn.Module) -> list[nn.Conv2d]:
@@ -38,7 +45,7 @@ def widths(block: nn.Module) -> tuple[int, ...]:
 @pytest.mark.parametrize("depth", [41, 65, 71])
 def test_blocks_and_strides(depth: int) -> None:
     """The stride stands on the third separable convolution; there is no pooling."""
-    blocks = list(built(depth, 32).network.blocks)
+    blocks = blocks_of(depth, 32)
     expected = [*ENTRY[depth], *[(MIDDLE, 1)] * UNITS[depth], *EXIT]
     assert [widths(block) for block in blocks] == [channels for channels, _ in expected]
     assert [[c.stride[0] for c in depthwise(block)] for block in blocks] == [[1, 1, s] for _, s in expected]
@@ -51,7 +58,7 @@ def test_blocks_and_strides(depth: int) -> None:
 )
 def test_rates(depth: int, output_stride: int, entry: int, middle: int, exits: tuple[int, int]) -> None:
     """At 16 the last block has rate 2; at 8 middle flow and first exit block have 2, the last 4."""
-    blocks = list(built(depth, output_stride).network.blocks)
+    blocks = blocks_of(depth, output_stride)
     rates = [{c.dilation[0] for c in depthwise(block)} for block in blocks]
     entries = len(ENTRY[depth])
     assert rates[:entries] == [{entry}] * entries
@@ -61,7 +68,7 @@ def test_rates(depth: int, output_stride: int, entry: int, middle: int, exits: t
 
 def test_only_the_last_block_has_a_relu_behind_its_depthwise_convolutions() -> None:
     """Elsewhere a ReLU stands in front of them, and batch norm alone behind."""
-    blocks = list(built(41, 16).network.blocks)
+    blocks = blocks_of(41, 16)
     for block in (blocks[1], blocks[5], blocks[-2], blocks[-1]):
         convolution = next(m for m in block.modules() if type(m).__name__ == "SeparableConv2d")
         activations = [getattr(convolution, name) for name in ("act_dw", "act_pw") if hasattr(convolution, name)]

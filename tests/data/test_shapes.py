@@ -37,6 +37,7 @@ def masks() -> NDArray[np.uint8]:
     return np.stack([sample.mask for sample in dataset])
 
 
+@pytest.mark.long
 def test_a_fresh_process_draws_the_same_images_in_any_order(repository: Path) -> None:
     output = subprocess.run(
         [sys.executable, "-c", PRINT_DIGEST],

@@ -50,6 +50,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml"))
+# what shallower experiments show, on deeper backbones
+DEEP = {"resnet101", "xception65", "xception71"}
 
 
 # fully connected layers of 4096 channels take a gigabyte and minutes to write
@@ -62,7 +64,10 @@ PADDED = "deeplabv3_mobilenetv2_voc"
 
 @pytest.mark.slow
 @pytest.mark.integration
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(name, marks=pytest.mark.long if DEEP & set(name.split("_")) else ()) for name in EXPERIMENTS],
+)
 def test_every_experiment_trains_two_steps(
     experiment: str,
     composed: Compose,

@@ -76,6 +76,7 @@ def test_checkpoints_cannot_be_uploaded_offline(tmp_path: Path) -> None:
         WeightsAndBiases(tmp_path, offline=True, log_model=True)
 
 
+@pytest.mark.long
 def test_wandb_is_imported_only_when_something_is_logged(repository: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"

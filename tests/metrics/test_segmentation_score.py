@@ -52,7 +52,8 @@ def _share(rank: int, folder: str) -> None:
 
 
 def test_two_processes_with_unequal_shares_equal_one(tmp_path: Path) -> None:
-    mp.spawn(_share, args=(str(tmp_path),), nprocs=len(SHARES))
+    method = mp.get_start_method()  # a fork, where there is one, imports nothing again
+    mp.start_processes(_share, args=(str(tmp_path),), nprocs=len(SHARES), start_method=method)
     alone = score(SHARES[0] + SHARES[1])
     for rank, share in enumerate(SHARES):
         scores, total, own = torch.load(tmp_path / f"{rank}.pt", weights_only=False)

@@ -142,9 +142,9 @@ def test_measured_energy_is_that_of_the_definition(hidden: int | None) -> None:
 def test_gradient_descent_reaches_the_closed_form() -> None:
     options = {"num_classes": CLASSES, "ratio": 4, "width": 6}
     best = fit_closed_form(masks(), **options, passes=300, tolerance=0.0)
-    trained = fit_by_gradient(masks(), **options, epochs=1500, batch_size=64, learning_rate=1e-2)
+    trained = fit_by_gradient(masks(), **options, epochs=500, batch_size=64, learning_rate=3e-2)
     lost, least = 1 - trained.explained, 1 - best.explained
-    assert least * (1 - 1e-4) <= lost < 1.03 * least
+    assert least * (1 - 1e-4) <= lost < 1.01 * least
 
 
 def test_a_hidden_layer_starts_as_the_closed_form_and_improves_on_it() -> None:

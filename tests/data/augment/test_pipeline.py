@@ -72,7 +72,7 @@ def test_seeds_decide_whatever_came_before(raw: RawSample) -> None:
     assert len(set(forwards)) == 12
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fresh_process_gives_the_same_samples(repository: Path) -> None:
     here = io.StringIO()
     with contextlib.redirect_stdout(here):
