@@ -23,6 +23,7 @@ from atrous.errors import AtrousError
 
 pytestmark = pytest.mark.integration
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
 Compose = Callable[..., DictConfig]
 
 STARTED_WITH = (
@@ -51,11 +52,11 @@ def fingerprints(run: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
+def logs(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
     """The logs of a machine on which one run of two steps ended."""
     folder = tmp_path_factory.mktemp("logs")
-    command = [sys.executable, str(repository / "src" / "train.py"), *STARTED_WITH, f"paths.logs={folder}"]
-    subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    done = command("train.py", *STARTED_WITH, f"paths.logs={folder}", cwd=folder)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -291,8 +292,7 @@ def test_a_second_process_is_kept_out(again: Callable[..., DictConfig], run: Pat
         assert fingerprints(run) == before
 
 
-def test_a_failed_start_leaves_no_folder(repository: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(repository / "src" / "train.py"), f"paths.logs={tmp_path}", "data.train_split=trian"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+def test_a_failed_start_leaves_no_folder(command: Command, tmp_path: Path) -> None:
+    done = command("train.py", f"paths.logs={tmp_path}", "data.train_split=trian", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert list((tmp_path / "train" / "deeplabv3plus_resnet18_shapes").iterdir()) == []

@@ -121,10 +121,10 @@ def test_every_experiment_trains_two_steps(
 
 
 @pytest.mark.integration
-def test_a_run_that_keeps_no_best_checkpoint_is_scored_by_its_last(composed: Compose) -> None:
+def test_a_run_that_keeps_no_best_checkpoint_is_scored_by_its_last(tiny: Tiny, composed: Compose) -> None:
     """What the recipe does that trains on the validation images, scored as it validates: on padded images."""
     padded = ("inference=padded", "inference.size=[65,97]")
-    config = tiny(composed, "callbacks.best=null", *padded)
+    config = tiny("callbacks.best=null", *padded)
     entry_point.train(config)
     run = Path(config.paths.run)
     (trained,) = json.loads((run / "summary.json").read_text())["scores"]
