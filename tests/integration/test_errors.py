@@ -96,6 +96,7 @@ def test_values_that_make_no_sense(overrides: list[str], words: list[str], compo
         assert word in said, said
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_the_sentence_and_exits_with_2(repository: Path, tmp_path: Path) -> None:
     script = [sys.executable, str(repository / "src" / "train.py")]
     done = subprocess.run(
