@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from atrous.benchmarks import run_suite
-from atrous.composition import explained, plain, register_resolvers
+from atrous.composition import explained, plain, register_resolvers, require_types
 
 register_resolvers()
 
@@ -22,8 +22,8 @@ def main(config: DictConfig) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # tables are to be read in a file too
-    settings = plain(config)
-    result = run_suite(config.suite, settings.get(config.suite) or {}, console)
+    require_types(config, {"suite": str})
+    result = run_suite(config.suite, plain(config).get(config.suite) or {}, console)
     path = Path(config.paths.run) / f"{config.suite}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     console.print(f"written to {path}")

@@ -16,15 +16,26 @@ from atrous.composition import (
     explained,
     load_segmentor,
     register_resolvers,
+    require_types,
 )
 from atrous.reports.tables import score_table
 from atrous.runs import checkpoint_to_use
 
 register_resolvers()
 
+_TYPES = {
+    "ckpt_path": str,
+    "split": str,
+    "output_stride": int | None,
+    "trimap_width": int | None,
+    "output": str | None,
+    "channels_last": bool,
+}
+
 
 def evaluate(config: DictConfig) -> None:
     """Predict every image of a split whole and print and write its scores with their protocol."""
+    require_types(config, _TYPES)
     checkpoint = checkpoint_to_use(config.ckpt_path)
     segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride, trust=config.trust)
     data = build_evaluation_data(config, card)

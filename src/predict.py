@@ -9,13 +9,25 @@ import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
-from atrous.composition import build, explained, load_segmentor, register_resolvers
+from atrous.composition import build, explained, load_segmentor, register_resolvers, require_types
 from atrous.errors import AtrousError
 from atrous.prediction import Predictor, ResultFiles, choose_device, find_images, predict_files, with_progress
 from atrous.runs import checkpoint_to_use
 
 register_resolvers()
 
+_TYPES = {
+    "ckpt_path": str,
+    "input": str,
+    "output": str,
+    "skip_existing": bool,
+    "batch_size": int,
+    "output_stride": int | None,
+    "device": str,
+    "precision": int | str,
+    "overlay": bool,
+    "alpha": float,
+}
 _REQUIRED = {"ckpt_path": "<checkpoint or run folder>", "input": "<image, folder or 'glob pattern'>"}
 
 
@@ -26,10 +38,11 @@ def main(config: DictConfig) -> None:
     for key, what in _REQUIRED.items():
         if not config.get(key):
             raise AtrousError(f"{key} is missing: give {key}={what}")
-    output = Path(str(config.output)).expanduser()
-    images = find_images(str(config.input), output=output)
-    device = choose_device(str(config.device))
-    checkpoint = checkpoint_to_use(str(config.ckpt_path))
+    require_types(config, _TYPES)
+    output = Path(config.output).expanduser()
+    images = find_images(config.input, output=output)
+    device = choose_device(config.device)
+    checkpoint = checkpoint_to_use(config.ckpt_path)
     segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride, trust=config.trust)
     predictor = Predictor(segmentor, build(config.inference), device=device, precision=str(config.precision))
     files = ResultFiles(output, card.label_space, overlay=config.overlay, alpha=config.alpha)

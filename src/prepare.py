@@ -9,7 +9,7 @@ import hydra
 from omegaconf import DictConfig
 from rich.console import Console
 
-from atrous.composition import build_data, explained, plain, register_resolvers
+from atrous.composition import build_data, explained, plain, register_resolvers, require_types
 from atrous.preparation import run_task
 
 register_resolvers()
@@ -20,6 +20,7 @@ def prepare(config: DictConfig) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # tables are to be read in a file too
+    require_types(config, {"task": str})
     options = plain(config).get(config.task) or {}
     result = run_task(config.task, options, console, data=lambda: build_data(config.data))
     path = Path(config.paths.run) / f"{config.task}.json"

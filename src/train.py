@@ -24,9 +24,11 @@ from atrous.composition import (
     overrides,
     plain,
     register_resolvers,
+    require_types,
     settle_validation,
     starting_point,
 )
+from atrous.errors import require_range
 from atrous.loggers import finish_wandb
 from atrous.reports.run_record import config_tree
 from atrous.runs import CHECKPOINTS, locked
@@ -34,9 +36,20 @@ from atrous.training import SegmentationTask
 
 register_resolvers()
 
+_TYPES = {
+    "name": str,
+    "seed": int,
+    "ckpt_path": str | None,
+    "init_from": str | None,
+    "validate_every": int,
+    "trainer.max_steps": int,
+}
+
 
 def train(config: DictConfig) -> SegmentationTask:
     """Build everything that the configuration names and fit; the run's folder gets all that is written."""
+    require_types(config, _TYPES)
+    require_range("seed", config.seed, at_least=0)
     pl.seed_everything(config.seed, verbose=False)
     settle_validation(config)
     recipe, run = plain(config), config.paths.run

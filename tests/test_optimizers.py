@@ -48,8 +48,8 @@ EXPECTED = {
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_two_steps(name: str, composed: Callable[..., DictConfig]) -> None:
     parameter = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
-    make = build(composed("train", f"optimizer={name}", f"task.learning_rate={RATE}").optimizer)
-    optimizer = make([{"params": [parameter], "weight_decay": DECAY}])
+    make = build(composed("train", f"optimizer={name}").optimizer)
+    optimizer = make([{"params": [parameter], "lr": RATE, "weight_decay": DECAY}])
     for gradient in GRADIENTS:
         parameter.grad = torch.full_like(parameter, gradient)
         optimizer.step()

@@ -6,10 +6,13 @@ import contextlib
 import errno
 import functools
 import io
+import os
+import pkgutil
 import re
 import sys
+import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -24,7 +27,7 @@ from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
@@ -36,7 +39,7 @@ from atrous.checkpoints.resume import StartingPoint, read_starting_point
 from atrous.checkpoints.transfer import transfer_weights
 from atrous.data.class_weights import median_frequency_weights
 from atrous.data.data_module import SegmentationDataModule
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.preparation.dupsampling import fit_upsampler
 from atrous.runs import (
     CHECKPOINTS,
@@ -48,13 +51,15 @@ from atrous.runs import (
     run_of,
 )
 from atrous.segmentor import Segmentor
+from atrous.signatures import BUILT, require_argument, require_type
 from atrous.training.task import SegmentationTask
 from atrous.upsamplers.dupsampling import DUpsampling
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-_DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+_DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
+_REFUSALS = (ArithmeticError, InstantiationException, MisconfigurationException, RuntimeError, TypeError, ValueError)
 
 
 def register_resolvers() -> None:
@@ -69,7 +74,11 @@ def register_resolvers() -> None:
 
 
 def explained(main: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Turn a user's mistake into one sentence on stderr and exit status 2, and a signal into one and its own status."""
+    """Turn what ends a program into one sentence on stderr and an exit status.
+
+    The status is 2 for a user's mistake, a signal's own, and 1 for any other error, of which ``HYDRA_FULL_ERROR=1``
+    shows the traceback as well.
+    """
 
     @functools.wraps(main)
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -90,12 +99,6 @@ def explained(main: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 def _one_sentence() -> Iterator[None]:
     try:
         yield
-    except AtrousError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OmegaConfBaseException as error:
-        print(f"error: {str(error).splitlines()[0]}", file=sys.stderr)
-        sys.exit(2)
     except RunInterrupted as interrupted:
         if interrupted.status:
             print(interrupted, file=sys.stderr)
@@ -103,11 +106,39 @@ def _one_sentence() -> Iterator[None]:
     except KeyboardInterrupt:
         print("stopped by SIGINT before there was anything to save", file=sys.stderr)
         sys.exit(130)
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        print(f"error: {error.filename or 'the disk'} cannot be written: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
+        sentence, status = _explanation(error)
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(status)
+
+
+def _explanation(error: Exception) -> tuple[str, int]:
+    """What an error says to a user, and the status to exit with."""
+    if isinstance(error, AtrousError):
+        return str(error), 2
+    if isinstance(error, OmegaConfBaseException):
+        return _first_line(error), 2
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return f"{error.filename or 'the disk'} cannot be written: {error.strerror}", 2
+    reason = f"{type(error).__name__}: {_first_line(error)}"
+    return f"{reason} (a bug, or a value that nobody checked; HYDRA_FULL_ERROR=1 shows where)", 1
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")
+
+
+def require_types(config: DictConfig, types: Mapping[str, Any]) -> None:
+    """Hold values that no constructor takes against annotations, by key.
+
+    Raises:
+        AtrousError: A value is of another type.
+    """
+    for key, expected in types.items():
+        value = OmegaConf.select(config, key, throw_on_missing=True)
+        require_type(key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, expected)
 
 
 def build(config: Any, **objects: Any) -> Any:
@@ -116,19 +147,53 @@ def build(config: Any, **objects: Any) -> Any:
     Raises:
         AtrousError: A part refused its values, or a value is not one that it takes.
     """
+    if not isinstance(config, Mapping):
+        raise AtrousError(f"nothing can be built from {config}: give a node with a _target_")
+    config = config if OmegaConf.is_config(config) else OmegaConf.create(dict(config))
+    _checked(config)
     try:
         if not objects:
             return hydra.utils.instantiate(config, _convert_="all")
         return hydra.utils.instantiate(config, _convert_="all", _partial_=True)(**objects)
-    except (InstantiationException, TypeError) as error:
+    except Exception as error:
         cause: BaseException = error
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__
         if isinstance(cause, AtrousError):
             raise cause from None
-        if isinstance(cause, TypeError):
-            raise AtrousError(f"{config.get('_target_')} does not take these values: {cause}") from error
+        if isinstance(cause, _REFUSALS):
+            raise AtrousError(f"{config.get('_target_')} does not take these values: {_first_line(cause)}") from error
         raise
+
+
+def _checked(node: Any) -> Any:
+    """The plain value of a node, with ``BUILT`` for what it describes, once all in it fits the signatures it goes to.
+
+    Raises:
+        AtrousError: A value is of another type than its parameter, or nothing takes it.
+    """
+    if isinstance(node, ListConfig):
+        return [_checked(_settled(node, index)) for index in range(len(node))]
+    if not isinstance(node, DictConfig):
+        return node._value()
+    children = {str(name): _settled(node, name) for name in node}
+    values = {name: _checked(child) for name, child in children.items()}
+    if "_target_" not in values:
+        return values
+    try:
+        target = pkgutil.resolve_name(values["_target_"])
+    except (AttributeError, ImportError, TypeError, ValueError) as error:
+        key = children["_target_"]._get_full_key("")
+        raise AtrousError(f"{key}={values['_target_']} is nothing that can be built: {error}") from error
+    for name, value in values.items():
+        if not name.startswith("_"):
+            require_argument(target, name, value, key=children[name]._get_full_key(""))
+    return BUILT
+
+
+def _settled(node: Any, name: Any) -> Any:
+    """A child of a node, or the one that it refers to: that has the key under which the value can be changed."""
+    return node._get_node(name)._maybe_dereference_node()
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -275,24 +340,21 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
     }
-    try:
-        return cast(pl.Trainer, build(config.trainer, **settings))
-    except (MisconfigurationException, ValueError) as error:
-        if isinstance(error, AtrousError):
-            raise
-        raise AtrousError(f"the trainer refused its settings: {str(error).splitlines()[0]}") from error
+    return cast(pl.Trainer, build(config.trainer, **settings))
 
 
 def settle_validation(config: DictConfig) -> None:
     """Make the last validation fall on the last step.
 
     Raises:
-        AtrousError: The steps are not a multiple of the steps between validations.
+        AtrousError: The steps are not a multiple of the steps between validations, or one of them is not positive.
     """
     steps, every = config.trainer.max_steps, config.validate_every
-    if 0 < steps < every:
+    require_range("trainer.max_steps", steps, at_least=1)
+    require_range("validate_every", every, at_least=1)
+    if steps < every:
         config.validate_every = steps
-    elif steps > 0 and steps % every:
+    elif steps % every:
         raise AtrousError(
             f"trainer.max_steps={steps} is not a multiple of validate_every={every}, so the end would not be scored: "
             f"use trainer.max_steps={steps - steps % every} or another validate_every"

@@ -1,6 +1,9 @@
-"""The one exception that users are meant to read."""
+"""The one exception that users are meant to read, and the check of ranges that most often raises it."""
 
 from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
 
 
 class AtrousError(ValueError):
@@ -8,3 +11,41 @@ class AtrousError(ValueError):
 
     Entry points print the sentence and exit with status 2; a traceback is for our own mistakes only.
     """
+
+
+def require_range(
+    key: str,
+    value: float | Sequence[float] | None,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+) -> None:
+    """Refuse a number, or a list with a number, outside a range; not-a-number lies outside every range.
+
+    Args:
+        key: The number's name in the configuration.
+        value: The number, several of them, or ``None``, which is none.
+        at_least: Smallest valid number.
+        above: Number that valid ones are greater than.
+        at_most: Largest valid number.
+        below: Number that valid ones are less than.
+
+    Raises:
+        AtrousError: A number is outside the range.
+    """
+    numbers = value if isinstance(value, Sequence) else () if value is None else (value,)
+    bounds = [
+        (words, holds, bound)
+        for words, holds, bound in (
+            ("at least", operator.ge, at_least),
+            ("greater than", operator.gt, above),
+            ("at most", operator.le, at_most),
+            ("less than", operator.lt, below),
+        )
+        if bound is not None
+    ]
+    if not all(holds(number, bound) for number in numbers for _, holds, bound in bounds):
+        rule = " and ".join(f"{words} {bound}" for words, _, bound in bounds)
+        raise AtrousError(f"{key}={value} must be {rule}{' each' if isinstance(value, Sequence) else ''}")

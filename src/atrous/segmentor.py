@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.backbones.backbone import Backbone
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.heads.head import Head
 from atrous.upsamplers.bilinear import Bilinear, resize
 from atrous.upsamplers.upsampler import Upsampler
@@ -68,9 +68,12 @@ class Segmentor(nn.Module):
                 torchvision and mmsegmentation do.
 
         Raises:
-            AtrousError: The parts do not go together.
+            AtrousError: The parts do not go together, or a number is out of range.
         """
         super().__init__()
+        require_range("model.auxiliary_weight", auxiliary_weight, at_least=0)
+        require_range("model.batch_norm_momentum", batch_norm_momentum, above=0, at_most=1)
+        require_range("model.batch_norm_eps", batch_norm_eps, above=0)
         self.num_classes = num_classes
         self.backbone = backbone
         self.extend = extend
@@ -86,6 +89,11 @@ class Segmentor(nn.Module):
             raise AtrousError(
                 f"upsampler.ratio={self.upsampler.ratio} does not fit this head, whose scores have stride "
                 f"{self.head.stride}: set upsampler.ratio={self.head.stride}"
+            )
+        if self.upsampler.ratio is not None and not extend:
+            raise AtrousError(
+                f"model.extend=false does not go with {type(self.upsampler).__name__}, which makes whole strides of "
+                "pixels: set model.extend=true or upsampler=bilinear"
             )
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -306,6 +306,7 @@ def test_offline_and_missing_files_are_said(monkeypatch: pytest.MonkeyPatch, tmp
     [
         ({"output_stride": 4}, r"output stride 4 is impossible for VGG-16; valid are 8, 16, 32"),
         ({"pools": "4x4"}, r"backbone.pools='4x4' is unknown; choose 3x3 or 2x2"),
+        ({"channels": (4, 4, 4, 4, 0)}, r"backbone.channels=\(4, 4, 4, 4, 0\) must be at least 1 each"),
         ({"channels": (3, 4)}, r"backbone.channels=\[3, 4\] must have a value for each of conv1 to conv5"),
     ],
 )

@@ -197,8 +197,8 @@ def test_pickle_gives_the_same_data() -> None:
     [
         ({"split": "trainval"}, "no split 'trainval'.*train, val, test"),
         ({"lengths": {"dev": 3}}, "no split 'dev'"),
-        ({"lengths": {"train": 0}}, "0 images"),
-        ({"seed": -1}, "seed -1"),
+        ({"lengths": {"train": 0}}, r"lengths\.train=0 must be at least 1"),
+        ({"seed": -1}, r"seed=-1 must be at least 0"),
         ({"size": SMALLEST_SIZE - 1}, f"size {SMALLEST_SIZE - 1}.*at least {SMALLEST_SIZE}"),
         ({"size": (160, 160, 3)}, "size"),
     ],

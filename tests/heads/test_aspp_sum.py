@@ -138,7 +138,7 @@ def test_new_layers_are_not_inherited() -> None:
     [
         ({"rates": ()}, r"model.head.rates=\[\] must name one positive rate"),
         ({"rates": (6, 0)}, r"model.head.rates=\[6, 0\] must name one positive rate"),
-        ({"hidden": 0}, r"model.head.hidden=0 must be a positive number"),
+        ({"hidden": 0}, r"model.head.hidden=0 must be at least 1"),
     ],
 )
 def test_refusals(options: dict[str, Any], message: str) -> None:

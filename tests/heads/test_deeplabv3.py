@@ -131,7 +131,7 @@ def test_a_cascade_of_basic_blocks() -> None:
 
 def test_no_blocks_leave_the_classifier() -> None:
     assert sum(p.numel() for p in cascade(blocks=0).head.parameters()) == 2048 * 3 + 3
-    with pytest.raises(AtrousError, match=r"model.head.blocks=-1 must be 0 or more"):
+    with pytest.raises(AtrousError, match=r"model.head.blocks=-1 must be at least 0"):
         cascade(blocks=-1)
 
 

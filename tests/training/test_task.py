@@ -234,7 +234,7 @@ def test_training_needs_its_parts(missing: str, task: Task, data: Data, trainer:
 
 
 def test_training_needs_a_number_of_steps(task: Task, data: Data, trainer: MakeTrainer) -> None:
-    with pytest.raises(AtrousError, match=r"trainer\.max_steps is -1"):
+    with pytest.raises(AtrousError, match=r"trainer\.max_steps=-1 must be at least 1"):
         trainer(max_steps=-1, max_epochs=1).fit(task(), datamodule=data())
 
 

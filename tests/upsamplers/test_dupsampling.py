@@ -94,7 +94,7 @@ def test_another_temperature_to_start_with() -> None:
     warm = DUpsampling(**options, weights=linear_code(2))
     cold = DUpsampling(**options, weights=linear_code(2), temperature=0.1)
     torch.testing.assert_close(cold(scores, (5, 7)), 10 * warm(scores, (5, 7)))
-    with pytest.raises(AtrousError, match=r"upsampler\.temperature=0 must be positive; the paper's is 1"):
+    with pytest.raises(AtrousError, match=r"upsampler\.temperature=0 must be greater than 0"):
         DUpsampling(**options, weights=linear_code(2), temperature=0)
 
 

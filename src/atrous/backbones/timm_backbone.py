@@ -17,7 +17,7 @@ from atrous.backbones.hdc import OUTPUT_STRIDE as HDC_OUTPUT_STRIDE
 from atrous.backbones.hdc import describe_holes, hdc_rates
 from atrous.backbones.output_stride import OUTPUT_STRIDES, SpatialLayer, find_spatial_layers, native_stride, probe
 from atrous.backbones.pretrained import load_pretrained
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 
 
 class TimmBackbone(Backbone):
@@ -67,6 +67,12 @@ class TimmBackbone(Backbone):
                 impossible, rates and units do not fit, or the weights cannot be had.
         """
         super().__init__()
+        require_range("backbone.std", std, above=0)
+        require_range("backbone.batch_norm_eps", batch_norm_eps, above=0)
+        if taps == []:
+            raise AtrousError(
+                "backbone.taps=[] leaves no feature map: name layers, or set it to null for timm's choice"
+            )
         self.name = name
         self.network = _create(name)
         config = self.network.pretrained_cfg

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from atrous.backbones.backbone import Backbone, FeatureSpec, Grid
 from atrous.backbones.output_stride import OUTPUT_STRIDES, SpatialLayer
 from atrous.backbones.pretrained import name_some, read_pretrained_file, weights_from_hub
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 
 Pools = Literal["3x3", "2x2"]
 _CONVOLUTIONS = (2, 2, 3, 3, 3)
@@ -68,6 +68,7 @@ class VGG16(Backbone):
         super().__init__()
         if pools not in _POOLS:
             raise AtrousError(f"backbone.pools={pools!r} is unknown; choose {' or '.join(_POOLS)}")
+        require_range("backbone.channels", channels, at_least=1)
         if len(channels) != len(_CONVOLUTIONS):
             raise AtrousError(f"backbone.channels={list(channels)} must have a value for each of conv1 to conv5")
         config = timm.models.get_pretrained_cfg("vgg16")

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from atrous.errors import AtrousError
+from atrous.signatures import require_argument
 
 SUITES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
@@ -26,9 +27,12 @@ def run_suite(name: str, options: Mapping[str, Any], console: Console) -> dict[s
         The result as plain values, for JSON.
 
     Raises:
-        AtrousError: There is no such suite.
+        AtrousError: There is no such suite, or an option is unknown or of another type.
     """
     if name not in SUITES:
         raise AtrousError(f"there is no benchmark suite {name!r}; choose one of {', '.join(SUITES)}")
-    result: dict[str, Any] = importlib.import_module(f"{__name__}.{name}").run(console, **options)
+    run = importlib.import_module(f"{__name__}.{name}").run
+    for option, value in options.items():
+        require_argument(run, option, value, key=f"{name}.{option}")
+    result: dict[str, Any] = run(console, **options)
     return result

@@ -18,6 +18,7 @@ from rich.table import Table
 from atrous.data.augment import Augmentation
 from atrous.data.augment.naive import naive_chain
 from atrous.data.dataset import RawSample
+from atrous.errors import AtrousError, require_range
 
 _IMAGES = 8  # in turn, so that no image is still in the cache from the sample before
 
@@ -42,7 +43,16 @@ def run(
 
     Returns:
         Milliseconds per sample of both chains and their ratio for each case, and the versions of the libraries.
+
+    Raises:
+        AtrousError: A value is impossible.
     """
+    require_range("augment.samples", samples, at_least=1)
+    require_range("augment.repetitions", repetitions, at_least=1)
+    for case in cases:
+        require_range("augment.cases", case, at_least=1)
+        if len(case) != 3:
+            raise AtrousError(f"augment.cases={list(case)} must name height, width and crop")
     threads = cv2.getNumThreads(), torch.get_num_threads()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

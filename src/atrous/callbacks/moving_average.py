@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from atrous.errors import require_range
+
 
 class MovingAverage(WeightAveraging):
     """Lightning's weight averaging with a decay that suits short runs as well.
@@ -20,9 +22,14 @@ class MovingAverage(WeightAveraging):
         decay: Share of the old average that is kept in the long run.
         start_step: Training steps before the first average.
         device: Where the average lies; that of the model if None.
+
+    Raises:
+        AtrousError: A number is out of range.
     """
 
     def __init__(self, decay: float = 0.999, *, start_step: int = 0, device: str | None = None) -> None:
+        require_range("callbacks.average.decay", decay, at_least=0, below=1)
+        require_range("callbacks.average.start_step", start_step, at_least=0)
         super().__init__(device=device, use_buffers=True, avg_fn=partial(average, decay))
         self._start_step = start_step
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.callbacks.scored_module import ScoredModule
+from atrous.errors import require_range
 from atrous.loggers import image_loggers
 from atrous.reports import contact_sheet, panel
 
@@ -26,9 +27,14 @@ class Panels(Callback):
         run_dir: Folder of the run.
         count: Number of images.
         every_n_validations: Draw after every n-th validation; the first one is always drawn.
+
+    Raises:
+        AtrousError: A number is out of range.
     """
 
     def __init__(self, run_dir: str | Path, *, count: int = 4, every_n_validations: int = 1) -> None:
+        require_range("callbacks.panels.count", count, at_least=1)
+        require_range("callbacks.panels.every_n_validations", every_n_validations, at_least=1)
         self._folder = Path(run_dir) / "panels"
         self._count = count
         self._every = every_n_validations

@@ -20,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from atrous.errors import require_range
+
 _LINES_PER_RUN = 20
 _LINES_PER_EVALUATION = 5
 
@@ -34,10 +36,14 @@ class RunProgress(ProgressBar):
     Args:
         every_n_steps: Steps between two plain lines; a twentieth of the run if None.
         console: Where to write; standard output if None.
+
+    Raises:
+        AtrousError: The number of steps is not positive.
     """
 
     def __init__(self, *, every_n_steps: int | None = None, console: Console | None = None) -> None:
         super().__init__()
+        require_range("callbacks.progress.every_n_steps", every_n_steps, at_least=1)
         self._every_n_steps = every_n_steps
         self._console = console or Console()
         self._enabled = True

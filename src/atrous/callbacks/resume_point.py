@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from atrous.errors import require_range
+
 
 class ResumePoint(Checkpoint):
     """Keeps ``last.ckpt`` at most ``every`` steps behind, and writes it one step before and right behind a validation.
@@ -28,7 +30,11 @@ class ResumePoint(Checkpoint):
         Args:
             path: The checkpoint's file.
             every: Optimizer steps between two checkpoints.
+
+        Raises:
+            AtrousError: The interval is not positive.
         """
+        require_range("callbacks.last.every", every, at_least=1)
         self.path = Path(path)
         self.every = every
         self.saved_step = 0

@@ -16,7 +16,7 @@ from atrous.data.dataset import RawSample, Sample, SegmentationDataset, to_sampl
 from atrous.data.label_space import LabelSpace
 from atrous.data.repeats import image_repeats
 from atrous.data.sampling import Draw, EachOnce, ResumableLoader, SampleLoader, TrainingStream
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -56,8 +56,16 @@ class SegmentationDataModule(LightningDataModule):
             repeat_threshold: Draw images of classes that occur in a smaller share of the images more often; see
                 ``image_repeats``.
             repeat_classes: Draws per pass of the images of some classes; see ``image_repeats``.
+
+        Raises:
+            AtrousError: A number is out of range.
         """
         super().__init__()
+        require_range("data.batch_size", batch_size, at_least=1)
+        require_range("data.eval_batch_size", eval_batch_size, at_least=1)
+        require_range("validate_every", validate_every, at_least=1)
+        require_range("data.num_workers", num_workers, at_least=0)
+        require_range("seed", seed, at_least=0)
         self._dataset = dataset if root is None else functools.partial(dataset, root=root)
         self._augment = augment
         self._split_of = {"train": train_split, "val": val_split, "test": test_split}

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from atrous.data.dataset import RawSample, SegmentationDataset
 from atrous.data.label_space import LabelSpace
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 
 SHAPES = LabelSpace(
     name="shapes",
@@ -86,10 +86,8 @@ class Shapes(SegmentationDataset):
         if unknown:
             raise AtrousError(f"shapes has no split {unknown[0]!r}: choose one of {', '.join(LENGTHS)}.")
         length = {**LENGTHS, **(lengths or {})}[split]
-        if length < 1:
-            raise AtrousError(f"shapes cannot have {length} images in split {split!r}: ask for at least 1.")
-        if seed < 0:
-            raise AtrousError(f"shapes cannot use seed {seed}: give an integer of 0 or more.")
+        require_range(f"data.dataset.lengths.{split}", length, at_least=1, at_most=1_000_000)
+        require_range("data.dataset.seed", seed, at_least=0)
         sides = (size, size) if isinstance(size, int) else tuple(int(side) for side in size)
         if len(sides) != 2 or min(sides) < SMALLEST_SIZE:
             raise AtrousError(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.backbones.backbone import Grid
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.heads.convolution import Norm, conv_block, separable_conv_block
 from atrous.upsamplers.bilinear import resize
 
@@ -47,6 +47,7 @@ class ImagePooling(nn.Module):
             norm: ``batch``, or ``folded`` into the convolution.
         """
         super().__init__()
+        require_range("model.head.image_pooling", None if window == "global" else window, at_least=1)
         self.output_stride = output_stride
         self.grid: Grid = grid
         if window == "global" or window is None:
@@ -119,9 +120,12 @@ class ASPP(nn.Module):
             norm: ``batch``, or ``folded`` into the convolutions, which then have a bias.
 
         Raises:
-            AtrousError: The projection's size is neither 1 nor 3, or the norm is unknown.
+            AtrousError: The projection's size is neither 1 nor 3, the norm is unknown, or a number is out of range.
         """
         super().__init__()
+        require_range("model.head.aspp_channels", channels, at_least=1)
+        require_range("model.head.rates", rates, at_least=1)
+        require_range("model.head.dropout", dropout, at_least=0, below=1)
         if projection_kernel not in (1, 3):
             raise AtrousError(f"model.head.projection_kernel={projection_kernel} must be 1 or 3")
         self.rates = tuple(int(rate) for rate in rates)

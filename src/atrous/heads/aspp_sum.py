@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from atrous.backbones.backbone import Backbone, FeatureSpec, Grid
 from atrous.backbones.vgg16 import VGG16
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.heads.head import Head
 from atrous.heads.large_fov import decimate, fill, hidden_layer, rate_at, score_layer
 
@@ -48,16 +48,16 @@ class ASPPSumHead(Head):
             dropout: Probability of dropping a value of fc6 and fc7 in training.
 
         Raises:
-            AtrousError: There is no rate, or a rate or the hidden channels are not positive.
+            AtrousError: There is no rate, or a number is out of range.
         """
         super().__init__()
+        require_range("model.head.hidden", hidden, at_least=1)
+        require_range("model.head.dropout", dropout, at_least=0, below=1)
         self.rates = tuple(int(rate) for rate in rates)
         if not self.rates or min(self.rates) < 1:
             raise AtrousError(
                 f"model.head.rates={list(self.rates)} must name one positive rate a branch, such as [6, 12, 18, 24]"
             )
-        if hidden is not None and hidden < 1:
-            raise AtrousError(f"model.head.hidden={hidden} must be a positive number of channels, or null for none")
         self.hidden = hidden
         channels = features[-1].channels
         if hidden is None:

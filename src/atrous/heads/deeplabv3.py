@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from atrous.backbones.backbone import Backbone, FeatureSpec, Grid
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.heads.aspp import ASPP, RATES_AT_STRIDE_16, Pooling
 from atrous.heads.convolution import Norm, classifier, conv_block
 from atrous.heads.head import Head
@@ -51,8 +51,12 @@ class DeepLabV3Head(Head):
             projection_kernel: Size of the ASPP's projection, 1 or 3.
             refinement: Number of 3×3 convolutions between ASPP and classifier; the paper has none, torchvision one.
             norm: ``batch``, or ``folded`` into the convolutions, which then have a bias: the form of exported networks.
+
+        Raises:
+            AtrousError: A number is out of range.
         """
         super().__init__()
+        require_range("model.head.refinement", refinement, at_least=0)
         self.stride = output_stride
         self.aspp = ASPP(
             features[-1].channels,
@@ -115,11 +119,11 @@ class CascadeHead(Head):
             dropout: Dropout before the classifier.
 
         Raises:
-            AtrousError: A negative number of blocks.
+            AtrousError: A number is out of range.
         """
         super().__init__()
-        if blocks < 0:
-            raise AtrousError(f"model.head.blocks={blocks} must be 0 or more")
+        require_range("model.head.blocks", blocks, at_least=0)
+        require_range("model.head.dropout", dropout, at_least=0, below=1)
         self.stride = output_stride
         self.number_of_blocks = blocks
         self.multi_grid: tuple[int, ...] = ()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.backbones.backbone import FeatureSpec, Grid
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.heads.aspp import ASPP, RATES_AT_STRIDE_16, Pooling
 from atrous.heads.convolution import Norm, classifier, conv_block, separable_conv_block
 from atrous.heads.head import Head
@@ -75,9 +75,15 @@ class DeepLabV3PlusHead(Head):
             norm: ``batch``, or ``folded`` into the convolutions, which then have a bias.
 
         Raises:
-            AtrousError: The backbone has no feature map of a low-level stride.
+            AtrousError: The backbone has no feature map of a low-level stride, or a number is impossible.
         """
         super().__init__()
+        require_range("model.head.aspp_refinement", aspp_refinement, at_least=0)
+        require_range("model.head.low_level_channels", low_level_channels, at_least=1)
+        require_range("model.head.decoder_channels", decoder_channels, at_least=1)
+        require_range("model.head.decoder_depth", decoder_depth, at_least=0)
+        if decoder_kernel < 1 or decoder_kernel % 2 == 0:
+            raise AtrousError(f"model.head.decoder_kernel={decoder_kernel} must be odd, such as 3 or 1")
         strides = [spec.stride for spec in features]
         wanted = [low_level_stride] if isinstance(low_level_stride, int) else [int(s) for s in low_level_stride]
         for stride in wanted:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.backbones.backbone import FeatureSpec, Grid
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.heads.aspp import ASPP, RATES_AT_STRIDE_16, Pooling
 from atrous.heads.convolution import conv_block, separable_conv_block
 from atrous.heads.head import Head
@@ -66,9 +66,13 @@ class DUpsamplingHead(Head):
             decoder_depth: Their number.
 
         Raises:
-            AtrousError: The backbone has no such map, or the fusion is unknown or in an impossible order.
+            AtrousError: The backbone has no such map, the fusion is unknown or in an impossible order, or a number is
+                out of range.
         """
         super().__init__()
+        require_range("model.head.low_level_channels", low_level_channels, at_least=1)
+        require_range("model.head.decoder_channels", decoder_channels, at_least=1)
+        require_range("model.head.decoder_depth", decoder_depth, at_least=0)
         if fusion not in ("downsample", "vanilla"):
             raise AtrousError(f"model.head.fusion={fusion!r} is unknown; choose downsample or vanilla")
         self.taps = [_find(tap, features) for tap in low_level]

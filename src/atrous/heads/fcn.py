@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from atrous.backbones.backbone import FeatureSpec, Grid
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.heads.convolution import classifier, conv_block
 from atrous.heads.head import Head
 
@@ -41,9 +41,11 @@ class FCNHead(Head):
             dropout: Dropout before the classifier.
 
         Raises:
-            AtrousError: There is no such map.
+            AtrousError: There is no such map, or a number is out of range.
         """
         super().__init__()
+        require_range("model.auxiliary.channels", channels, at_least=1)
+        require_range("model.auxiliary.dropout", dropout, at_least=0, below=1)
         if not -len(features) <= feature < 0:
             raise AtrousError(
                 f"feature={feature} of the FCN head is none of the backbone's {len(features)} maps; "

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from atrous.backbones.backbone import Backbone, FeatureSpec, Grid
 from atrous.backbones.vgg16 import VGG16
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.heads.head import Head
 
 
@@ -49,12 +49,13 @@ class LargeFOVHead(Head):
             dropout: Probability of dropping a value of fc6 and fc7 in training.
 
         Raises:
-            AtrousError: Kernel, rate or channels are not positive.
+            AtrousError: A number is out of range.
         """
         super().__init__()
-        for name, value in (("kernel", kernel), ("rate", rate), ("channels", channels)):
-            if value < 1:
-                raise AtrousError(f"model.head.{name}={value} must be at least 1")
+        require_range("model.head.kernel", kernel, at_least=1)
+        require_range("model.head.rate", rate, at_least=1)
+        require_range("model.head.channels", channels, at_least=1)
+        require_range("model.head.dropout", dropout, at_least=0, below=1)
         self.kernel = kernel
         self.rate = rate
         self.fc6 = hidden_layer(features[-1].channels, channels, kernel=kernel)

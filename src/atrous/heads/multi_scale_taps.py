@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.backbones.backbone import Backbone, FeatureSpec, Grid
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.heads.head import Head
 from atrous.upsamplers.bilinear import resize
 
@@ -56,9 +56,11 @@ class MultiScaleTapsHead(Head):
                 size, as in the released test nets; for upsamplers without a ratio. Otherwise evaluation is as training.
 
         Raises:
-            AtrousError: No map but the last is as fine as the scores of the head.
+            AtrousError: No map but the last is as fine as the scores of the head, or a number is out of range.
         """
         super().__init__()
+        require_range("model.head.channels", channels, at_least=1)
+        require_range("model.head.dropout", dropout, at_least=0, below=1)
         self.head = head(features=features, grid=grid, output_stride=output_stride, num_classes=num_classes)
         self.inherited = self._names_of_head()
         self.grid: Grid = grid

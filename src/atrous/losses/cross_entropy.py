@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.losses.loss import IGNORE_INDEX, Loss, at_least_float32, mean_of_counted
 
 
@@ -36,17 +36,22 @@ class PixelLoss(Loss):
             ignore_index: Label of pixels that take no part.
 
         Raises:
-            AtrousError: A class weight is negative or not finite, or the smoothing is not in [0, 1).
+            AtrousError: A number is out of range, or no class counts.
         """
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise AtrousError(f"loss.label_smoothing={label_smoothing} must be at least 0 and less than 1")
-        weights = None if class_weights is None else torch.tensor(list(class_weights), dtype=torch.float32)
-        if weights is not None and not bool((weights.isfinite() & (weights >= 0)).all()):
-            raise AtrousError(f"loss.class_weights={weights.tolist()} must be numbers that are not negative")
+        require_range("loss.label_smoothing", label_smoothing, at_least=0, below=1)
+        require_range("loss.class_weights", class_weights, at_least=0)
+        require_range("loss.class_weight_power", class_weight_power, at_least=0)
+        weights = None
+        if class_weights is not None:
+            weights = torch.tensor(list(class_weights), dtype=torch.float32) ** class_weight_power
+            if not weights.any() or not weights.isfinite().all():
+                raise AtrousError(
+                    f"loss.class_weights={list(class_weights)} to the power {class_weight_power} are "
+                    f"{weights.tolist()}; one must be positive and none infinite"
+                )
         self.label_smoothing = label_smoothing
         self.ignore_index = ignore_index
-        weights = None if weights is None else weights**class_weight_power
         self.register_buffer("class_weights", weights, persistent=False)
 
     @property

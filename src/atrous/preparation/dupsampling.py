@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from atrous.backbones.backbone import Grid
 from atrous.data.data_module import SegmentationDataModule
 from atrous.data.dataset import SegmentationDataset
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
+from atrous.signatures import require_argument
 from atrous.upsamplers.dupsampling import DUpsampling
 from atrous.upsamplers.label_code import LabelCode, Mask, fit_by_gradient, fit_closed_form
 
@@ -127,6 +128,14 @@ def fit_label_code(
         raise AtrousError(f"dupsampling.hidden={hidden} needs dupsampling.method=nonlinear, not {method}")
     if grid not in get_args(Grid):
         raise AtrousError(f"dupsampling.grid={grid!r} is unknown; choose points or cells")
+    require_range("dupsampling.ratio", ratio, at_least=1)
+    require_range("dupsampling.width", width, at_least=1)
+    require_range("dupsampling.hidden", hidden, at_least=1)
+    require_range("dupsampling.passes", passes, at_least=1)
+    require_range("dupsampling.tolerance", tolerance, at_least=0)
+    require_range("dupsampling.epochs", epochs, at_least=1)
+    require_range("dupsampling.learning_rate", learning_rate, above=0)
+    require_range("dupsampling.seed", seed, at_least=0)
     masks = Masks(dataset, limit)
     space = dataset.label_space
     common: dict[str, Any] = {
@@ -226,7 +235,14 @@ def run(
 
     Returns:
         File, explained share of the energy, seconds, and the options.
+
+    Raises:
+        AtrousError: The file's name is empty, or an option is unknown or impossible.
     """
+    if output == "":
+        raise AtrousError("dupsampling.output is empty: give dupsampling.output=<file.pt>, or null")
+    for option, value in options.items():
+        require_argument(fit_label_code, option, value, key=f"dupsampling.{option}")
     began = time.perf_counter()
     dataset = data.dataset("train")
     file = label_code_file(folder, dataset, **options) if output is None else Path(output)

@@ -70,8 +70,10 @@ def train_only(segmentor: Segmentor, names: Sequence[str]) -> None:
     """Freeze every parameter whose name begins with none of the given names.
 
     Raises:
-        AtrousError: A name fits no parameter.
+        AtrousError: There is no name, or one fits no parameter.
     """
+    if not names:
+        raise AtrousError("task.train_only=[] leaves nothing to train: name parts such as head, or set it to null")
     parameters = dict(segmentor.named_parameters())
     for name in names:
         if not any(each.startswith(name) for each in parameters):

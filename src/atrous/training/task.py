@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric
 
 from atrous.checkpoints.card import Card, require_same_classes, segmentor_weights
 from atrous.data.label_space import LabelSpace
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.losses import Loss
 from atrous.metrics.confusion import Scores
 from atrous.metrics.protocol import Protocol
@@ -29,6 +29,14 @@ from atrous.training.parameter_groups import train_only as _train_only
 from atrous.training.shrunk_labels import shrink_labels
 
 Batch = Mapping[str, Any]
+
+_LOGGED = {
+    "miou": "miou",
+    "pixel_accuracy": "pixel_accuracy",
+    "mean_accuracy": "mean_accuracy",
+    "fwiou": "frequency_weighted_iou",
+}
+"""Numbers of ``Scores`` by their names in the logs."""
 
 
 class SegmentationTask(LightningModule):
@@ -95,7 +103,8 @@ class SegmentationTask(LightningModule):
             overrides: What was said on the command line; kept in checkpoints.
 
         Raises:
-            AtrousError: The network has another number of classes than the data set.
+            AtrousError: The network has another number of classes than the data set, a value is impossible, or the
+                optimizer brings values that are the parameter groups'.
         """
         super().__init__()
         if segmentor.num_classes != label_space.num_classes:
@@ -121,6 +130,14 @@ class SegmentationTask(LightningModule):
         self._recipe = dict(recipe or {})
         self._overrides = tuple(overrides)
         self._score_card: dict[str, Any] | None = None
+        require_range("task.learning_rate", learning_rate, above=0)
+        require_range("task.weight_decay", weight_decay, at_least=0)
+        require_range("task.head_factor", head_factor, at_least=0)
+        require_range("task.bias_factor", bias_factor, at_least=0)
+        require_range("trimap_width", trimap_width, at_least=1)
+        for name, ours in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
+            if name in getattr(optimizer, "keywords", {}):
+                raise AtrousError(f"optimizer.{name} has no effect, every parameter group has its own: set task.{ours}")
         self._confusion = SegmentationScore(label_space.num_classes, ignore_index=label_space.ignore_index)
         self._validation_loss = MeanMetric()
         if loss_resolution not in ("labels", "scores"):
@@ -155,7 +172,13 @@ class SegmentationTask(LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Refuse layers that the compiler would lay out so that they cannot learn; see ``lay_channels_last``."""
+        """Refuse what would train for nothing.
+
+        Raises:
+            AtrousError: A callback monitors what is never measured, or the compiler would lay out layers so that they
+                cannot learn; see ``lay_channels_last``.
+        """
+        self._require_known_monitors()
         precision = str(self.trainer.precision)
         in_danger = self._compile and self.device.type == "cpu" and precision.startswith("bf16")
         if in_danger and has_depthwise_atrous_convolution(self.segmentor):
@@ -169,8 +192,11 @@ class SegmentationTask(LightningModule):
         if self.loss is None or self._optimizer is None or self._schedule is None:
             raise AtrousError("training needs a loss, an optimizer and a schedule")
         steps = self.trainer.max_steps
-        if steps < 1:
-            raise AtrousError(f"trainer.max_steps is {steps}; schedules count steps, so give a positive number")
+        require_range("trainer.max_steps", steps, at_least=1)
+        if self.trainer.max_epochs == 0:
+            raise AtrousError("trainer.max_epochs=0 trains nothing: leave it at -1 and set trainer.max_steps")
+        require_range("trainer.accumulate_grad_batches", self.trainer.accumulate_grad_batches, at_least=1)
+        require_range("trainer.gradient_clip_val", self.trainer.gradient_clip_val, at_least=0)
         groups = parameter_groups(
             self.segmentor,
             self._learning_rate,
@@ -179,7 +205,10 @@ class SegmentationTask(LightningModule):
             bias_factor=self._bias_factor,
             depthwise_decay=self._depthwise_decay,
         )
-        optimizer = self._optimizer(groups)
+        try:
+            optimizer = self._optimizer(groups)
+        except ValueError as error:
+            raise AtrousError(f"the optimizer refused its settings: {error}") from error
         scheduler = LambdaLR(optimizer, self._schedule(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -270,6 +299,16 @@ class SegmentationTask(LightningModule):
             )
         self._score_card = card.score
 
+    def _require_known_monitors(self) -> None:
+        known = ["train/loss", "val/loss", *(f"val/{name}" for name in _LOGGED)]
+        known += [f"val/iou/{name}" for name in self.label_space.classes]
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            monitor = getattr(callback, "monitor", None)
+            if monitor is not None and monitor not in known:
+                raise AtrousError(
+                    f"{type(callback).__name__} cannot monitor {monitor!r}; choose one of {', '.join(known)}"
+                )
+
     def _require_finite(self, tensors: Iterable[Tensor]) -> None:
         """Stop a run whose weights have overflowed.
 
@@ -355,12 +394,6 @@ class SegmentationTask(LightningModule):
             "protocol": self.protocol(stage).to_dict(),
             "step": self.global_step,
         }
-        values = {
-            "loss": loss,
-            "miou": scores.miou,
-            "pixel_accuracy": scores.pixel_accuracy,
-            "mean_accuracy": scores.mean_accuracy,
-            "fwiou": scores.frequency_weighted_iou,
-        }
+        values = {"loss": loss, **{name: getattr(scores, score) for name, score in _LOGGED.items()}}
         values |= {f"iou/{name}": iou for name, iou in zip(self.label_space.classes, scores.iou, strict=True)}
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, rank_zero_only=False)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.backbones.backbone import Grid
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.upsamplers.label_code import LabelCode
 from atrous.upsamplers.sub_pixel import shuffle_windows
 from atrous.upsamplers.upsampler import Upsampler
@@ -55,12 +55,14 @@ class DUpsampling(Upsampler):
                 whose steps do not grow with the gradient, had better begin there.
 
         Raises:
-            AtrousError: The file is missing or for something else, random weights are to be frozen, or the temperature
-                is not positive.
+            AtrousError: The file is missing or for something else, random weights are to be frozen, or a number is out
+                of range.
         """
         super().__init__()
-        if not temperature > 0:
-            raise AtrousError(f"upsampler.temperature={temperature} must be positive; the paper's is 1")
+        require_range("upsampler.ratio", ratio, at_least=1)
+        require_range("upsampler.width", width, at_least=1)
+        require_range("upsampler.hidden", hidden, at_least=1)
+        require_range("upsampler.temperature", temperature, above=0)
         self.grid: Grid = grid
         self.num_classes = num_classes
         self.ratio = ratio

@@ -83,7 +83,6 @@ class LabelCode:
     def save(self, path: str | Path) -> None:
         """Write a file of plain tensors, numbers and strings; kills and other writers leave no half of one."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
         plain = {
             "label_code": self.FORMAT,
@@ -96,6 +95,7 @@ class LabelCode:
             "origin": self.origin,
         }
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("xb") as file:
                 torch.save(plain, file)
                 file.flush()

@@ -20,6 +20,8 @@ MEAN_COLOUR = (124, 116, 104)
 _ALIGNMENT = 32  # positions closer than 1/32 source pixel count as the same when the part to resize is chosen
 _REACH = 256  # scaled pixels; how far outside the kept window an aligned position is looked for
 _CROP_TRIALS = 10
+_MOST_FACTORS = 1000
+_LARGEST_FACTOR = 1000
 _SHARE_POINTS = 64  # points a side at which the share of a class is measured
 
 
@@ -333,8 +335,11 @@ def _two_sizes(crop_size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _scale_range(scale: Sequence[float]) -> tuple[float, float]:
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1] < math.inf:
-        raise AtrousError(f"augment.scale must be [smallest, largest] with 0 < smallest <= largest, got {list(scale)}")
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= _LARGEST_FACTOR:
+        raise AtrousError(
+            f"augment.scale must be [smallest, largest] with 0 < smallest <= largest <= {_LARGEST_FACTOR}, got "
+            f"{list(scale)}"
+        )
     return float(scale[0]), float(scale[1])
 
 
@@ -345,4 +350,6 @@ def _factors(scale: tuple[float, float], step: float | None) -> tuple[float, ...
     if not step > 0:
         raise AtrousError(f"augment.step must be greater than 0 or null, got {step}")
     count = math.floor((scale[1] - scale[0]) / step + 1e-6) + 1
+    if count > _MOST_FACTORS:
+        raise AtrousError(f"augment.step={step} divides augment.scale={list(scale)} into {count} factors; give null")
     return tuple(scale[0] + index * step for index in range(count))
