@@ -56,6 +56,7 @@ NETWORKS = (
     "model=deeplabv3_cascade model.multi_grid=null model.head.blocks=1",
 )
 GROUPS = ("augment", "loss", "optimizer", "scheduler", "inference", "callbacks", "logger", "trainer")
+FIXED_SIZE = ("inference=padded", "inference=padded_cityscapes", "inference=stretched")
 OTHER_MACHINES = ("trainer=ddp", "trainer=ddp_cpu", "trainer=gpu", "trainer=slurm", "logger=wandb")
 SENTENCES = (AtrousError, OmegaConfBaseException)
 ODD: Mapping[type, tuple[object, ...]] = {
@@ -126,7 +127,7 @@ def draw_choices(chance: random.Random, data_sets: Sequence[Sequence[str]]) -> l
     for group in GROUPS:
         choice = f"{group}={chance.choice(sorted((CONF / group).glob('*.yaml'))).stem}"
         if chance.random() < 0.3 and choice not in OTHER_MACHINES:
-            said.append(choice)
+            said += [choice, *(["inference.size=65"] if choice in FIXED_SIZE else [])]
     return said
 
 
