@@ -28,7 +28,7 @@ def maps() -> list[Tensor]:
 
 @pytest.mark.parametrize("separable", [False, True])
 def test_a_folded_block_is_convolution_bias_and_relu(separable: bool) -> None:
-    block = separable_conv_block(4, 6, rate=2, norm="folded") if separable else conv_block(4, 6, norm="folded")
+    block = separable_conv_block(4, 6, norm="folded") if separable else conv_block(4, 6, norm="folded")
     convolutions = [layer for layer in block if isinstance(layer, nn.Conv2d)]
     image = torch.randn(1, 4, 7, 9, generator=torch.Generator().manual_seed(0))
     wanted = image

@@ -12,9 +12,7 @@ Norm = Literal["batch", "folded"]
 _NORMS: tuple[Norm, ...] = ("batch", "folded")
 
 
-def conv_block(
-    in_channels: int, out_channels: int, *, kernel: int = 1, rate: int = 1, norm: Norm = "batch"
-) -> nn.Sequential:
+def conv_block(in_channels: int, out_channels: int, *, kernel: int = 1, norm: Norm = "batch") -> nn.Sequential:
     """Convolution, batch norm, ReLU at stride 1, with zero padding that keeps the size.
 
     Weights start as TensorFlow slim's (Xavier uniform).
@@ -23,10 +21,9 @@ def conv_block(
         in_channels: Channels of the map.
         out_channels: Channels of the result.
         kernel: Height and width of the kernel, odd.
-        rate: Atrous rate.
         norm: ``batch``, or ``folded``: no batch norm, the convolution has a bias instead, as in exported networks.
     """
-    convolution = _convolution(in_channels, out_channels, kernel, rate=rate, bias=_is_folded(norm))
+    convolution = _convolution(in_channels, out_channels, kernel, bias=_is_folded(norm))
     nn.init.xavier_uniform_(convolution.weight)
     return nn.Sequential(convolution, *_normed(out_channels, norm))
 
@@ -36,11 +33,10 @@ def separable_conv_block(
     out_channels: int,
     *,
     kernel: int = 3,
-    rate: int = 1,
     norm: Norm = "batch",
     depthwise_activation: bool = True,
 ) -> nn.Sequential:
-    """Atrous separable convolution (v3+ §3.1): depthwise at a rate, then pointwise, each with batch norm and ReLU.
+    """Separable convolution (v3+ §3.1): depthwise, then pointwise, each with batch norm and ReLU.
 
     Weights start truncated normal with standard deviation 0.33 (depthwise) and 0.06 (pointwise), as in the authors'
     code.
@@ -49,14 +45,11 @@ def separable_conv_block(
         in_channels: Channels of the map.
         out_channels: Channels of the result.
         kernel: Height and width of the kernel, odd.
-        rate: Atrous rate.
         norm: See ``conv_block``.
         depthwise_activation: Whether norm and ReLU follow the depthwise convolution as well, or the pointwise one only.
     """
     bias = _is_folded(norm)
-    depthwise = _convolution(
-        in_channels, in_channels, kernel, rate=rate, groups=in_channels, bias=bias and depthwise_activation
-    )
+    depthwise = _convolution(in_channels, in_channels, kernel, groups=in_channels, bias=bias and depthwise_activation)
     pointwise = _convolution(in_channels, out_channels, 1, bias=bias)
     _truncated_normal(depthwise, 0.33)
     _truncated_normal(pointwise, 0.06)
@@ -79,15 +72,12 @@ def _is_folded(norm: Norm) -> bool:
     return norm == "folded"
 
 
-def _convolution(
-    in_channels: int, out_channels: int, kernel: int, *, rate: int = 1, groups: int = 1, bias: bool
-) -> nn.Conv2d:
+def _convolution(in_channels: int, out_channels: int, kernel: int, *, groups: int = 1, bias: bool) -> nn.Conv2d:
     convolution = nn.Conv2d(
         in_channels,
         out_channels,
         kernel,
-        padding=rate * (kernel // 2),
-        dilation=rate,
+        padding=kernel // 2,
         groups=groups,
         bias=bias,
     )
