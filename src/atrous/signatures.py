@@ -68,8 +68,10 @@ def _parameters(target: Callable[..., Any]) -> tuple[Mapping[str, Any], bool]:
     bases = target.__mro__[:-1] if isinstance(target, type) else ()
     known: dict[str, Any] = {}
     for function in [vars(base)["__init__"] for base in bases if "__init__" in vars(base)] or [target]:
-        parameters = inspect.signature(function).parameters
-        hints = typing.get_type_hints(function)
+        try:
+            parameters, hints = inspect.signature(function).parameters, typing.get_type_hints(function)
+        except (NameError, TypeError, ValueError):  # annotated for type checkers alone, or written in C
+            return known, True
         known = {name: hints.get(name, Any) for name in parameters if name != "self"} | known
         if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
             return known, False
@@ -97,7 +99,7 @@ def _fits(value: object, expected: Any) -> bool:
         return kind in (list, tuple, Sequence) and len(each) == len(value) and all(map(_fits, value, each))
     if isinstance(value, dict):
         return issubclass(kind, Mapping) and all(_fits(each, (*parts, Any, Any)[1]) for each in value.values())
-    return isinstance(value, kind)
+    return kind in type(value).__mro__
 
 
 def _in_words(expected: Any) -> str:
