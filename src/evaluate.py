@@ -25,6 +25,7 @@ register_resolvers()
 
 _TYPES = {
     "ckpt_path": str,
+    "trust": list[str],
     "split": str,
     "output_stride": int | None,
     "trimap_width": int | None,

@@ -20,6 +20,7 @@ _TYPES = {
     "ckpt_path": str,
     "input": str,
     "output": str,
+    "trust": list[str],
     "skip_existing": bool,
     "batch_size": int,
     "output_stride": int | None,

@@ -225,6 +225,7 @@ REFUSED = (
     ("trainer.max_steps", [0, -1, None, "word", 2.5]),
     ("trainer.max_epochs", [0, "word"]),
     ("trainer.accumulate_grad_batches", [0, -1, None, "word"]),
+    ("trainer.log_every_n_steps", [0, -1, "word"]),
     ("trainer.gradient_clip_val", [-1, "word"]),
     ("trainer.precision", ["nine", 3, True]),
 )
@@ -287,6 +288,8 @@ def test_sentences(overrides: str, words: str, composed: Compose, rehearsed: Non
         (predict, "alpha=word", 'alpha="word" must be a number'),
         (predict, "batch_size=1.5", "batch_size=1.5 must be a whole number"),
         (predict, "output_stride=word", 'output_stride="word" must be a whole number or null'),
+        (predict, "trust=null", "trust=null must be a list, each value text"),
+        (evaluate, "trust=mine", 'trust="mine" must be a list, each value text'),
         (evaluate, "split=null", "split=null must be text"),
         (evaluate, "trimap_width=word", 'trimap_width="word" must be a whole number or null'),
         (evaluate, "channels_last=no", 'channels_last="no" must be true or false'),

@@ -195,6 +195,7 @@ class SegmentationTask(LightningModule):
         require_range("trainer.max_steps", steps, at_least=1)
         if self.trainer.max_epochs == 0:
             raise AtrousError("trainer.max_epochs=0 trains nothing: leave it at -1 and set trainer.max_steps")
+        require_range("trainer.log_every_n_steps", self.trainer.log_every_n_steps, at_least=1)  # type: ignore[attr-defined]
         require_range("trainer.accumulate_grad_batches", self.trainer.accumulate_grad_batches, at_least=1)
         require_range("trainer.gradient_clip_val", self.trainer.gradient_clip_val, at_least=0)
         groups = parameter_groups(
