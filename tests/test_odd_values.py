@@ -223,7 +223,7 @@ REFUSED = (
     ("callbacks.panels.every_n_validations", [0, -1, None, "word"]),
     ("callbacks.panels.count", [0, None]),
     ("trainer.max_steps", [0, -1, None, "word", 2.5]),
-    ("trainer.max_epochs", [0, "word"]),
+    ("trainer.max_epochs", [0, 1, "word"]),
     ("trainer.accumulate_grad_batches", [0, -1, None, "word"]),
     ("trainer.log_every_n_steps", [0, -1, "word"]),
     ("trainer.gradient_clip_val", [-1, "word"]),

@@ -193,8 +193,12 @@ class SegmentationTask(LightningModule):
             raise AtrousError("training needs a loss, an optimizer and a schedule")
         steps = self.trainer.max_steps
         require_range("trainer.max_steps", steps, at_least=1)
-        if self.trainer.max_epochs == 0:
-            raise AtrousError("trainer.max_epochs=0 trains nothing: leave it at -1 and set trainer.max_steps")
+        epochs = self.trainer.max_epochs
+        if epochs != -1:
+            raise AtrousError(
+                f"trainer.max_epochs={epochs} could end a run in the middle of its schedule: leave it at -1 and set "
+                "trainer.max_steps"
+            )
         require_range("trainer.log_every_n_steps", self.trainer.log_every_n_steps, at_least=1)  # type: ignore[attr-defined]
         require_range("trainer.accumulate_grad_batches", self.trainer.accumulate_grad_batches, at_least=1)
         require_range("trainer.gradient_clip_val", self.trainer.gradient_clip_val, at_least=0)
