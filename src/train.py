@@ -11,8 +11,8 @@ import lightning.pytorch as pl
 from omegaconf import DictConfig
 from rich.console import Console
 
+from atrous.atomic_file import remove_partial_files
 from atrous.callbacks import RunRecord
-from atrous.checkpoints.atomic import remove_partial_files
 from atrous.checkpoints.resume import StartingPoint, require_same_recipe
 from atrous.composition import (
     REPOSITORY,
@@ -57,9 +57,8 @@ def train(config: DictConfig) -> SegmentationTask:
     notes = [] if resume is None else require_same_recipe(resume, recipe)
     data = build_data(config.data)
     task = build_task(config, data)
-    trainer = build_trainer(config)
     record = RunRecord(run, config=recipe, overrides=overrides(config), repository=REPOSITORY)
-    trainer.callbacks.insert(0, record)  # type: ignore[attr-defined]
+    trainer = build_trainer(config, record)
     with locked(run) if trainer.is_global_zero else nullcontext():
         if trainer.is_global_zero:
             remove_partial_files(Path(run) / CHECKPOINTS)

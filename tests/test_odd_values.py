@@ -225,7 +225,7 @@ REFUSED = (
     ("trainer.max_steps", [0, -1, None, "word", 2.5]),
     ("trainer.max_epochs", [0, 1, "word"]),
     ("trainer.accumulate_grad_batches", [0, -1, None, "word"]),
-    ("trainer.log_every_n_steps", [0, -1, "word"]),
+    ("trainer.log_every_n_steps", [-1, "word"]),
     ("trainer.gradient_clip_val", [-1, "word"]),
     ("trainer.precision", ["nine", 3, True]),
 )

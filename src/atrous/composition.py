@@ -26,7 +26,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -121,7 +121,7 @@ def _explanation(error: Exception) -> tuple[str, int]:
     if isinstance(error, OmegaConfBaseException):
         return _first_line(error), 2
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        return f"{error.filename or 'the disk'} cannot be written: {error.strerror}", 2
+        return f"{error.filename or 'the disk'} cannot be used: {error.strerror}", 2
     reason = f"{type(error).__name__}: {_first_line(error)}"
     return f"{reason} (a bug, or a value that nobody checked; HYDRA_FULL_ERROR=1 shows where)", 1
 
@@ -155,7 +155,7 @@ def build(config: Any, **objects: Any) -> Any:
         if not objects:
             return hydra.utils.instantiate(config, _convert_="all")
         return hydra.utils.instantiate(config, _convert_="all", _partial_=True)(**objects)
-    except Exception as error:
+    except _REFUSALS as error:
         cause: BaseException = error
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__
@@ -324,18 +324,23 @@ def build_evaluation_task(
     )
 
 
-def build_trainer(config: DictConfig) -> pl.Trainer:
+def build_trainer(config: DictConfig, *others: Callback) -> pl.Trainer:
     """Build the trainer with its callbacks and loggers.
+
+    Args:
+        config: The whole configuration.
+        others: Callbacks besides those of the configuration, called before them.
 
     Raises:
         AtrousError: Values of the trainer do not go together.
     """
     _refuse_children_in_multirun(config)
+    require_range("trainer.log_every_n_steps", config.trainer.get("log_every_n_steps"), at_least=0)
     loggers = [build(node) for node in (config.get("logger") or {}).values() if node is not None]
     callbacks = [build(node) for node in (config.get("callbacks") or {}).values() if node is not None]
     settings = {
         "logger": loggers or False,
-        "callbacks": [*callbacks, Interrupts()],
+        "callbacks": [*others, *callbacks, Interrupts()],
         "plugins": [AtomicCheckpointIO()],
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
@@ -473,11 +478,8 @@ def _new_folder(parent: str) -> str:
 
 def _run_folder(parent: str, ckpt_path: str | None) -> str:
     """A new folder for a new run; the old one for a run that goes on."""
-    if ckpt_path is not None:
-        run = Path(ckpt_path) if Path(ckpt_path).is_dir() else run_of(ckpt_path)
-        if run is not None:
-            return str(run)
-    return _new_folder(parent)
+    run = None if ckpt_path is None else run_of(ckpt_path)
+    return _new_folder(parent) if run is None else str(run)
 
 
 def _refuse_children_in_multirun(config: DictConfig) -> None:

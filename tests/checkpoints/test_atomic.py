@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import pytest
 import torch
 
+from atrous.atomic_file import remove_partial_files
 from atrous.checkpoints import AtomicCheckpointIO
-from atrous.checkpoints.atomic import remove_partial_files
 from atrous.errors import AtrousError
 
 

@@ -140,7 +140,8 @@ def test_transforms_of_the_augmentation_are_left_out_with_a_warning(tmp_path: Pa
     node = replaced(DATA, "augment.extra", [with_mark(TOUCH, tmp_path / "mark")])
     with pytest.warns(UserWarning, match=r"data\.augment\.extra is left out"):
         data = build_data_module(node)
-    assert data._augment.others == []  # type: ignore[attr-defined]
+    assert isinstance(data._augment, Augmentation)
+    assert data._augment.others == []
     assert not (tmp_path / "mark").exists()
 
 

@@ -48,7 +48,7 @@ def test_a_read_only_disk_is_one_sentence(mounted: Callable[[str], Path], reposi
     command = [sys.executable, str(repository / "src" / "train.py"), *OPTIONS, f"paths.logs={folder}"]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
-    assert done.stderr == f"error: {folder}/train cannot be written: Read-only file system\n"
+    assert done.stderr == f"error: {folder}/train cannot be used: Read-only file system\n"
 
 
 def test_a_disk_that_fills_up_keeps_the_older_checkpoints(
@@ -82,4 +82,4 @@ def test_a_path_that_is_no_folder_is_one_sentence(tmp_path: Path, capsys: pytest
     register_resolvers()
     with pytest.raises(SystemExit, match="2"):
         print(OmegaConf.create({"folder": f"${{new_folder:{tmp_path}/file/benchmark}}"}).folder)
-    assert capsys.readouterr().err == f"error: {tmp_path}/file/benchmark cannot be written: Not a directory\n"
+    assert capsys.readouterr().err == f"error: {tmp_path}/file/benchmark cannot be used: Not a directory\n"

@@ -54,8 +54,8 @@ def test_good_checkpoints_stay(where: str, step: int, composed: Compose, monkeyp
     config = composed("train", *OPTIONS, "trainer.max_steps=9", "validate_every=3")
     build_trainer = entry_point.build_trainer
 
-    def with_poison(config: DictConfig) -> Any:
-        trainer = build_trainer(config)
+    def with_poison(config: DictConfig, *others: Callback) -> Any:
+        trainer = build_trainer(config, *others)
         trainer.callbacks.insert(0, Poison(step, where))
         return trainer
 

@@ -61,8 +61,8 @@ def train(
     config = composed("train", *IN_PROCESS, *words, run=run)
     build_trainer = entry_point.build_trainer
 
-    def with_signal(config: DictConfig) -> Any:
-        trainer = build_trainer(config)
+    def with_signal(config: DictConfig, *others: Callback) -> Any:
+        trainer = build_trainer(config, *others)
         trainer.callbacks[:0] = [] if sent is None else [sent]
         return trainer
 
@@ -131,8 +131,8 @@ def test_scoring_stops_in_the_middle(composed: Compose, monkeypatch: pytest.Monk
         def on_test_batch_start(self, *args: Any) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def with_signal(config: DictConfig) -> Any:
-        trainer = build_trainer(config)
+    def with_signal(config: DictConfig, *others: Callback) -> Any:
+        trainer = build_trainer(config, *others)
         trainer.callbacks.insert(0, SignalInTest())
         return trainer
 

@@ -210,8 +210,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     options += ("callbacks.last.every=1", "data.num_workers=1", "augment=color", "augment.crop_size=65")
     build_trainer = entry_point.build_trainer
 
-    def with_kill(config: DictConfig) -> Any:
-        trainer = build_trainer(config)
+    def with_kill(config: DictConfig, *others: Callback) -> Any:
+        trainer = build_trainer(config, *others)
         trainer.callbacks.append(Kill(batch, moment))
         return trainer
 

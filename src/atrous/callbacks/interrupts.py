@@ -121,4 +121,4 @@ class Interrupts(Callback):
 
 
 def _resume_points(trainer: Trainer) -> list[ResumePoint]:
-    return [callback for callback in trainer.callbacks if isinstance(callback, ResumePoint)]  # type: ignore[attr-defined]
+    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ResumePoint)]

@@ -65,7 +65,7 @@ class ResumePoint(Checkpoint):
         """Write the checkpoint."""
         before, self.saved_step = self.saved_step, trainer.global_step
         try:
-            trainer.save_checkpoint(self.path, weights_only=False)
+            trainer.save_checkpoint(self.path, weights_only=False)  # optimizer, loops and callbacks belong to it
         except BaseException:
             self.saved_step = before
             raise

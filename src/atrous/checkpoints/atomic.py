@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from atrous.atomic_file import atomic_file
 from atrous.checkpoints.card import load_plain
 from atrous.errors import AtrousError
 
-_PARTIAL = ".partial"
-
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes to a file beside the target, flushes it to the disk and renames it.
-
-    Whenever the process dies, the target is the old checkpoint or the new one.
-    """
+    """Writes checkpoints as atomic files, and reads them as plain data after a look at their checksums."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write one checkpoint.
@@ -28,22 +22,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             AtrousError: The disk is full or cannot be written to; the old checkpoint is still there.
         """
-        target = Path(path)
-        # no other process writes to the same name, so that two of them cannot mix their halves
-        partial = target.with_name(f"{target.name}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with atomic_file(path) as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
         except (OSError, RuntimeError) as error:  # PyTorch's own writer raises the latter
             reason = _reason(error)
-            raise AtrousError(f"the checkpoint {target} cannot be written ({reason}); older ones are intact") from error
-        finally:
-            if partial.exists():
-                partial.unlink()
+            raise AtrousError(f"the checkpoint {path} cannot be written ({reason}); older ones are intact") from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **options: Any) -> dict[str, Any]:
         """Read one checkpoint onto the CPU.
@@ -62,9 +46,3 @@ def _reason(error: BaseException) -> str:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
     return str(error).splitlines()[0]
-
-
-def remove_partial_files(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote checkpoints have left behind."""
-    for partial in folder.glob(f"*{_PARTIAL}"):
-        partial.unlink(missing_ok=True)

@@ -38,6 +38,9 @@ _LOGGED = {
 }
 """Numbers of ``Scores`` by their names in the logs."""
 
+_STEPS_BETWEEN_LOOKS = 10
+"""Optimizer steps after which the weights are looked at for overflow."""
+
 
 class SegmentationTask(LightningModule):
     """Joins network, loss, optimiser, schedule and score.
@@ -199,7 +202,6 @@ class SegmentationTask(LightningModule):
                 f"trainer.max_epochs={epochs} could end a run in the middle of its schedule: leave it at -1 and set "
                 "trainer.max_steps"
             )
-        require_range("trainer.log_every_n_steps", self.trainer.log_every_n_steps, at_least=1)  # type: ignore[attr-defined]
         require_range("trainer.accumulate_grad_batches", self.trainer.accumulate_grad_batches, at_least=1)
         require_range("trainer.gradient_clip_val", self.trainer.gradient_clip_val, at_least=0)
         groups = parameter_groups(
@@ -234,8 +236,8 @@ class SegmentationTask(LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Look, as often as there is something to log, whether training still goes anywhere."""
-        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        """Look now and then whether training still goes anywhere; each look waits for the device."""
+        if self.global_step % _STEPS_BETWEEN_LOOKS == 0:
             self._require_finite(self.segmentor.parameters())
 
     def on_validation_start(self) -> None:
@@ -307,7 +309,7 @@ class SegmentationTask(LightningModule):
     def _require_known_monitors(self) -> None:
         known = ["train/loss", "val/loss", *(f"val/{name}" for name in _LOGGED)]
         known += [f"val/iou/{name}" for name in self.label_space.classes]
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in (*self.trainer.checkpoint_callbacks, *self.trainer.early_stopping_callbacks):
             monitor = getattr(callback, "monitor", None)
             if monitor is not None and monitor not in known:
                 raise AtrousError(
@@ -361,9 +363,9 @@ class SegmentationTask(LightningModule):
         So several processes learn what one would from cross-entropy and the focal loss, which divide by the number of
         labelled pixels. Each process chooses its own hardest pixels and measures its own regions (Dice, Lovász).
         """
-        pixels = torch.stack([(label != self.label_space.ignore_index).sum().float() for label in labels])
         if self.trainer.world_size == 1:
-            return torch.ones_like(pixels)
+            return torch.ones((), device=self.device)
+        pixels = torch.stack([(label != self.label_space.ignore_index).sum().float() for label in labels])
         mean = self.trainer.strategy.reduce(pixels.clone(), reduce_op="mean")
         assert isinstance(mean, Tensor)
         return pixels / mean.where(mean > 0, 1)

@@ -8,9 +8,7 @@ and its reconstruction ``W x``; P and W have the least squared error over the wi
 from __future__ import annotations
 
 import math
-import os
 import pickle
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from atrous.atomic_file import atomic_file
 from atrous.backbones.backbone import Grid
 from atrous.errors import AtrousError
 from atrous.upsamplers.sub_pixel import shuffle_windows
@@ -81,9 +80,7 @@ class LabelCode:
         return shuffle_windows(windows, size, side=self.ratio, grid=self.grid)[0]
 
     def save(self, path: str | Path) -> None:
-        """Write a file of plain tensors, numbers and strings; kills and other writers leave no half of one."""
-        target = Path(path)
-        partial = target.with_name(f"{target.name}.{uuid.uuid4().hex}.partial")
+        """Write a file of plain tensors, numbers and strings; as a whole or not at all."""
         plain = {
             "label_code": self.FORMAT,
             "ratio": self.ratio,
@@ -94,15 +91,8 @@ class LabelCode:
             "explained": self.explained,
             "origin": self.origin,
         }
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("xb") as file:
-                torch.save(plain, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_file(path) as file:
+            torch.save(plain, file)
 
     @classmethod
     def load(cls, path: str | Path) -> LabelCode:

@@ -1,0 +1,44 @@
+"""Files that are written as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+_PARTIAL = ".partial"
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
+    """Write to a file beside the target, flush it to the disk, and rename it.
+
+    Whenever the process dies, the target is the old file or the new one. No other process writes to the same name, so
+    two of them cannot mix their halves.
+
+    Args:
+        path: The target; its folder is made where it is missing.
+
+    Raises:
+        OSError: The disk is full or cannot be written to; the old file is still there.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_partial_files(folder: str | Path) -> None:
+    """Remove what processes that were killed while they wrote into a folder have left behind."""
+    for partial in Path(folder).glob(f"*{_PARTIAL}"):
+        partial.unlink(missing_ok=True)
