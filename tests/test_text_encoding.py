@@ -41,7 +41,8 @@ def test_the_search_finds_what_it_is_meant_to_find() -> None:
         "p.write_text(t, encoding='utf-8')": False, "subprocess.run(c, text=True)": True, "subprocess.run(c)": False,
     }  # fmt: skip
     for line, wanted in lines.items():
-        call = ast.parse(line).body[0].value  # type: ignore[attr-defined]
+        call = ast.parse(line, mode="eval").body
+        assert isinstance(call, ast.Call)
         assert leaves_encoding_to_the_locale(call) == wanted, line
 
 
@@ -68,8 +69,9 @@ def test_a_run_is_recorded_under_an_ascii_locale(tmp_path: Path) -> None:
 
 
 def test_entry_points_print_on_a_terminal_that_lacks_a_letter(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    received = io.BytesIO()
+    terminal = io.TextIOWrapper(received, encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", terminal)
     explained(lambda config: print("OS 16 · 3 → out"))(OmegaConf.create())
     terminal.flush()
-    assert terminal.buffer.getvalue().decode("cp1252") == "OS 16 · 3 ? out\n"  # type: ignore[attr-defined]
+    assert received.getvalue().decode("cp1252") == "OS 16 · 3 ? out\n"

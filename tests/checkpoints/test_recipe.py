@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,8 @@ EVIL: list[tuple[str, Any]] = [
     ("head.in_channels", TOUCH),  # an argument that is a node although the place takes none
     ("head.rates", [1, TOUCH]),  # in a list
     ("head.rates", {"deep": {"deeper": [TOUCH]}}),
+    ("head.rates", torch.ones(3)),  # loads as plain data, but is none
+    ("head.rates", functools.reduce(lambda inner, _: [inner], range(30), [])),  # deeper than any configuration
     ("head._args_", [TOUCH]),
     ("head._recursive_", True),
     ("head._convert_", "object"),

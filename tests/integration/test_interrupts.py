@@ -149,11 +149,47 @@ def children(pid: int) -> set[int]:
 
 
 def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    """Whether a process runs; one that has ended may still be listed until its parent has asked for its status."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")
+
+
+def wait_for_the_end(pids: set[int], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("number", "to_all"), [(signal.SIGTERM, False), (signal.SIGINT, True)])
+def test_several_processes_stop_at_the_same_step(
+    number: signal.Signals, to_all: bool, repository: Path, tmp_path: Path
+) -> None:
+    """Whichever of them gets the signal; the status is that of the first, and all are gone."""
+    script = str(repository / "src" / "train.py")
+    words = [*OPTIONS, "trainer=ddp_cpu", "data.batch_size=4", "trainer.max_steps=4000", "validate_every=2000"]
+    process = subprocess.Popen(
+        [sys.executable, script, *words, f"paths.logs={tmp_path}"], cwd=repository, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.rglob("last.ckpt")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    others = children(process.pid)
+    (os.killpg if to_all else os.kill)(process.pid, number)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 128 + number, errors
+    (line,) = [line for line in errors.splitlines() if "stopped" in line]
+    said = re.fullmatch(rf"stopped by {number.name} at step (\d+); `.*` goes on from step \1", line)
+    assert said is not None, line
+    (last,) = tmp_path.rglob("last.ckpt")
+    assert torch.load(last)["global_step"] == int(said[1])
+    assert others
+    wait_for_the_end(others, seconds=10)
+    assert len(list(tmp_path.glob("train/*/*"))) == 1, "one folder for all of them"
 
 
 @pytest.mark.slow

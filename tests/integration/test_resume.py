@@ -105,6 +105,16 @@ def test_a_command_line_is_completed_by_what_was_said_then(path: str, logs: Path
     assert sorted(continue_recorded_run(line)) == sorted(line), "child processes complete the same line again"
 
 
+def test_a_point_of_a_sweep_goes_on_alone(run: Path, tmp_path: Path) -> None:
+    """The sweep that it was one of is not started again."""
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt")
+    checkpoint[Card.KEY]["overrides"].append("sweep=output_stride")
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    line = continue_recorded_run([f"ckpt_path={tmp_path / 'last.ckpt'}"])
+    assert set(STARTED_WITH) <= set(line)
+    assert not any(word.startswith("sweep") for word in line)
+
+
 def test_a_command_line_without_a_checkpoint_is_left_alone() -> None:
     for line in (["seed=3"], ["-m", "seed=1,2", "ckpt_path=last"], ["seed=="], ["--help"], []):
         assert continue_recorded_run(line) == line
