@@ -335,7 +335,6 @@ def build_trainer(config: DictConfig, *others: Callback) -> pl.Trainer:
         AtrousError: Values of the trainer do not go together.
     """
     _refuse_children_in_multirun(config)
-    require_range("trainer.log_every_n_steps", config.trainer.get("log_every_n_steps"), at_least=0)
     loggers = [build(node) for node in (config.get("logger") or {}).values() if node is not None]
     callbacks = [build(node) for node in (config.get("callbacks") or {}).values() if node is not None]
     settings = {
@@ -345,7 +344,9 @@ def build_trainer(config: DictConfig, *others: Callback) -> pl.Trainer:
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
     }
-    return cast(pl.Trainer, build(config.trainer, **settings))
+    trainer = cast(pl.Trainer, build(config.trainer, **settings))
+    require_range("trainer.log_every_n_steps", config.trainer.get("log_every_n_steps"), at_least=0)
+    return trainer
 
 
 def settle_validation(config: DictConfig) -> None:

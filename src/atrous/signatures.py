@@ -42,6 +42,21 @@ def require_argument(target: Callable[..., Any], name: str, value: object, *, ke
         raise AtrousError(f"{key} is unknown; {'near' if near else 'valid'} are {', '.join(near or known)}")
 
 
+def require_arguments(target: Callable[..., Any], options: Mapping[str, object], *, of: str) -> None:
+    """Hold every option of a section of the configuration against what it goes to.
+
+    Args:
+        target: What the options go to.
+        options: Plain data by name.
+        of: The section's name.
+
+    Raises:
+        AtrousError: See ``require_argument``.
+    """
+    for name, value in options.items():
+        require_argument(target, name, value, key=f"{of}.{name}")
+
+
 def require_type(key: str, value: object, expected: Any) -> None:
     """Refuse a value whose type an annotation excludes; ``true`` is no whole number, and infinity no number.
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from atrous.errors import AtrousError
-from atrous.signatures import require_argument
+from atrous.signatures import require_arguments
 
 SUITES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
@@ -32,7 +32,6 @@ def run_suite(name: str, options: Mapping[str, Any], console: Console) -> dict[s
     if name not in SUITES:
         raise AtrousError(f"there is no benchmark suite {name!r}; choose one of {', '.join(SUITES)}")
     run = importlib.import_module(f"{__name__}.{name}").run
-    for option, value in options.items():
-        require_argument(run, option, value, key=f"{name}.{option}")
+    require_arguments(run, options, of=name)
     result: dict[str, Any] = run(console, **options)
     return result

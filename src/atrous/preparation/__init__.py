@@ -12,7 +12,7 @@ from rich.console import Console
 
 from atrous.data.data_module import SegmentationDataModule
 from atrous.errors import AtrousError
-from atrous.signatures import require_argument
+from atrous.signatures import require_arguments
 
 TASKS = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
 
@@ -37,8 +37,7 @@ def run_task(
     if name not in TASKS:
         raise AtrousError(f"there is no preparation task={name!r}; choose one of {', '.join(TASKS)}")
     run = importlib.import_module(f"{__name__}.{name}").run
-    for option, value in options.items():
-        require_argument(run, option, value, key=f"{name}.{option}")
+    require_arguments(run, options, of=name)
     known = inspect.signature(run).parameters
     result: dict[str, Any] = run(console, **({"data": data()} if "data" in known else {}), **options)
     return result

@@ -17,7 +17,7 @@ from atrous.backbones.backbone import Grid
 from atrous.data.data_module import SegmentationDataModule
 from atrous.data.dataset import SegmentationDataset
 from atrous.errors import AtrousError, require_range
-from atrous.signatures import require_argument
+from atrous.signatures import require_arguments
 from atrous.upsamplers.dupsampling import DUpsampling
 from atrous.upsamplers.label_code import LabelCode, Mask, fit_by_gradient, fit_closed_form
 
@@ -241,8 +241,7 @@ def run(
     """
     if output == "":
         raise AtrousError("dupsampling.output is empty: give dupsampling.output=<file.pt>, or null")
-    for option, value in options.items():
-        require_argument(fit_label_code, option, value, key=f"dupsampling.{option}")
+    require_arguments(fit_label_code, options, of="dupsampling")
     began = time.perf_counter()
     dataset = data.dataset("train")
     file = label_code_file(folder, dataset, **options) if output is None else Path(output)
