@@ -98,7 +98,7 @@ def require_same_recipe(point: StartingPoint, recipe: Mapping[str, Any]) -> list
     steps = [values.pop("trainer.max_steps", None) for values in (old, new)]
     differences = [
         f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
-        for key in sorted(old.keys() | new.keys())
+        for key in sorted(old.keys() | new.keys())  # a key that one of them lacks is the same as null
         if old.get(key) != new.get(key) and not _may_change(key)
     ]
     if steps[0] != steps[1]:
@@ -123,9 +123,9 @@ def _may_change(key: str) -> bool:
 
 
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Values by dotted key; null is the same as none at all."""
+    """Values by dotted key."""
     for key, value in node.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{key}.")
-        elif value is not None:
+        else:
             yield f"{prefix}{key}", value
