@@ -162,8 +162,10 @@ def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     folder.mkdir()
     (folder / "__init__.py").write_text(
         "import os\n"
+        "from torch.utils.data import DataLoader\n"
         "from atrous.heads import DeepLabV3Head\n"
         "class OwnHead(DeepLabV3Head):\n    pass\n"
+        "class Other:\n    pass\n"
         "def head(**kwargs):\n    open(__file__ + '.mark', 'w')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -183,7 +185,17 @@ def test_a_class_of_ones_own_needs_a_word_of_the_caller(own_package: str) -> Non
         build_model(own, 3, trust=["my_pack"])
 
 
-@pytest.mark.parametrize("target", ["my_package.head", "my_package.os.system", "my_package.missing", "my_package.os"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "my_package.head",
+        "my_package.Other",
+        "my_package.DataLoader",
+        "my_package.os.system",
+        "my_package.missing",
+        "my_package.os",
+    ],
+)
 def test_trust_is_for_classes_of_the_right_kind(target: str, own_package: str, tmp_path: Path) -> None:
     with pytest.raises(AtrousError, match="my_package"):
         build_model(replaced(MODEL, "head._target_", target), 3, trust=[own_package])

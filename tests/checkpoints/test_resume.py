@@ -69,7 +69,7 @@ def test_where_and_how_fast_a_run_goes_on_is_free(values: dict[str, Any], point:
         ({"trainer__max_steps": 80}, r"trainer\.max_steps was 100, now 80"),
         ({"trainer__max_steps": -1}, r"trainer\.max_steps was 100, now -1"),
         ({"callbacks": {"last": {"every": 100}}}, r"callbacks\.average\.decay was 0\.999, now None"),
-        ({"dataset": {"x": 1}}, r"dataset\.x was None, now 1"),  # not mistaken for data
+        ({"loggers": 1}, "loggers was None, now 1"),  # not mistaken for the logger
     ],
 )
 def test_what_decides_the_curve_is_not(values: dict[str, Any], words: str, point: StartingPoint) -> None:

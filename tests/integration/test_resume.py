@@ -242,6 +242,23 @@ def test_a_checkpoint_that_does_not_load_leaves_the_record(
     assert fingerprints(run) == before
 
 
+def test_a_state_of_the_optimizer_that_does_not_fit_leaves_the_record(
+    composed: Compose, run: Path, tmp_path: Path
+) -> None:
+    """It is loaded last, behind the network's weights."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    checkpoint = torch.load(copy / "checkpoints" / "last.ckpt")
+    checkpoint["optimizer_states"][0]["param_groups"].pop()
+    torch.save(checkpoint, copy / "checkpoints" / "last.ckpt")
+    before = fingerprints(copy)
+    config = composed("train", *continue_recorded_run([f"ckpt_path={copy}", "trainer.max_steps=4"]))
+    config.paths.run = str(copy)
+    with pytest.raises(ValueError, match="parameter group"):
+        entry_point.train(config)
+    assert fingerprints(copy) == before
+
+
 def damaged(kind: str, run: Path, folder: Path) -> Path:
     path = folder / "last.ckpt"
     whole = (run / "checkpoints" / "last.ckpt").read_bytes()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
 import torch
 from torch import Tensor, nn
+
+from atrous.training.depthwise import is_depthwise
 
 
 def lay_channels_last(network: nn.Module) -> None:
@@ -17,7 +17,7 @@ def lay_channels_last(network: nn.Module) -> None:
     """
     network.to(memory_format=torch.channels_last)
     for layer in network.modules():
-        if _is_depthwise(layer):
+        if is_depthwise(layer):
             # C×1×k×k is the same in both orders, but its strides would say channels last
             layer.weight.data = layer.weight.data.flatten().view_as(layer.weight)
             layer.register_forward_pre_hook(_channels_first_where_gradients_are_wrong)
@@ -26,11 +26,7 @@ def lay_channels_last(network: nn.Module) -> None:
 
 def has_depthwise_atrous_convolution(network: nn.Module) -> bool:
     """Whether a network has a depthwise convolution with a rate above 1."""
-    return any(_is_depthwise(layer) and max(layer.dilation) > 1 for layer in network.modules())
-
-
-def _is_depthwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
-    return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
+    return any(is_depthwise(layer) and max(layer.dilation) > 1 for layer in network.modules())
 
 
 def _channels_first_where_gradients_are_wrong(layer: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from atrous.errors import AtrousError
 from atrous.segmentor import Segmentor
+from atrous.training.depthwise import is_depthwise
 
 
 def parameter_groups(
@@ -94,8 +95,4 @@ def _biases_of_convolutions(segmentor: Segmentor) -> set[str]:
 
 
 def _depthwise_filters(segmentor: Segmentor) -> set[str]:
-    return {
-        f"{name}.weight"
-        for name, module in segmentor.named_modules()
-        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-    }
+    return {f"{name}.weight" for name, module in segmentor.named_modules() if is_depthwise(module)}
