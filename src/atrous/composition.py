@@ -396,18 +396,14 @@ def continue_recorded_run(argv: Sequence[str]) -> list[str]:
         said = OverridesParser.create().parse_overrides(arguments.overrides)
     except HydraException:
         return list(argv)  # Hydra says what is wrong with it
-    asked = next((each.value() for each in said if each.key_or_group == "ckpt_path"), None)
-    if asked is None or arguments.multirun:
+    asked = {each.input_line: each.value() for each in said if each.key_or_group == "ckpt_path"}
+    if not any(asked.values()) or arguments.multirun:
         return list(argv)
-    path = checkpoint_to_continue(_newest_run(arguments.overrides) if asked == "last" else str(asked)).absolute()
+    wanted = str([*asked.values()][-1])
+    path = checkpoint_to_continue(_newest_run(arguments.overrides) if wanted == "last" else wanted).absolute()
     quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    kept = [word for word in argv if not word.startswith("ckpt_path=")]
-    now = {(each.key_or_group, each.package) for each in said}
-    recorded = [
-        line
-        for line, each in _recorded_overrides(read_starting_point(path).card)
-        if (each.key_or_group, each.package) not in now and line not in arguments.overrides
-    ]
+    kept = [word for word in argv if word not in asked]
+    recorded = _recorded_overrides(read_starting_point(path).card, besides=said)
     return [*kept, f"ckpt_path='{quoted}'", *recorded]
 
 
@@ -433,31 +429,42 @@ def _newest_run(words: Sequence[str]) -> Path:
     return run
 
 
-def _recorded_overrides(card: Card) -> list[tuple[str, Override]]:
-    """What the run of a checkpoint was started with, as long as it is data and no way to name code or files to run."""
-    lines = [line for line in card.overrides if not line.startswith("sweep=")]  # the run is one of its points
-    found = []
-    for line in lines:
+def _recorded_overrides(card: Card, *, besides: Sequence[Override]) -> list[str]:
+    """What the run of a checkpoint was started with, besides what is said now.
+
+    Raises:
+        AtrousError: The record names code, or a file that could.
+    """
+    now = {(each.key_or_group, each.package) for each in besides}
+    repeated = {each.input_line for each in besides}
+    recorded = []
+    for line in card.overrides:
+        if line in repeated or line.startswith("sweep="):  # the run is one point of the sweep
+            continue
         try:
             (each,) = OverridesParser.create().parse_overrides([line])
             harmless = not line.startswith("-") and _is_data(each)
         except HydraException:
-            harmless = False
+            each, harmless = None, False
+        if each is not None and (each.key_or_group, each.package) in now:
+            continue
         if not harmless:
             raise AtrousError(
                 f"the run was started with {line!r}, which names code or a file to run, so a checkpoint cannot say it: "
                 "say it again on the command line"
             )
-        found.append((line, each))
-    return found
+        recorded.append(line)
+    return recorded
 
 
 def _is_data(override: Override) -> bool:
+    """Whether an override is a value, not a way to code: no target, no resolver, no file that is not one of ours."""
     key, value = override.key_or_group, override.value()
     is_group = (REPOSITORY / "conf" / key).is_dir()
     words = [*key.split("."), *_words(value)]
     return (
-        key.split(".")[0].split("/")[0] != "hydra"
+        not override.is_sweep_override()
+        and key.split(".")[0].split("/")[0] != "hydra"
         and not any("${" in word or re.fullmatch(r"_\w+_", word) for word in words)
         and not (is_group and any(not re.fullmatch(r"[\w-]*", word) for word in _words(value)))
     )

@@ -105,6 +105,15 @@ def test_a_command_line_is_completed_by_what_was_said_then(path: str, logs: Path
     assert sorted(continue_recorded_run(line)) == sorted(line), "child processes complete the same line again"
 
 
+def test_any_path_reaches_the_configuration(composed: Compose, run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "it's a=b, {c} [d]" / "last.ckpt"
+    path.parent.mkdir()
+    shutil.copy(run / "checkpoints" / "last.ckpt", path)
+    escaped = str(path).replace("'", "\\'")
+    for word in (f"ckpt_path='{escaped}'", f"++ckpt_path='{escaped}'"):
+        assert composed("train", *continue_recorded_run([word])).ckpt_path == str(path)
+
+
 def test_a_point_of_a_sweep_goes_on_alone(run: Path, tmp_path: Path) -> None:
     """The sweep that it was one of is not started again."""
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt")
@@ -148,6 +157,7 @@ def test_last_is_the_newest_run_or_nothing(logs: Path, run: Path, tmp_path: Path
         "hydra.searchpath=[/tmp/evil]",
         "hydra/launcher=evil",
         "--config-dir=/tmp/evil",
+        "experiment=demo,../../../../tmp/evil",
         "seed==",
     ],
 )
@@ -155,8 +165,13 @@ def test_a_record_cannot_name_code(line: str, run: Path, tmp_path: Path) -> None
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt")
     checkpoint[Card.KEY]["overrides"].append(line)
     torch.save(checkpoint, tmp_path / "last.ckpt")
+    words = [f"ckpt_path={tmp_path / 'last.ckpt'}"]
     with pytest.raises(AtrousError, match="names code or a file to run"):
-        continue_recorded_run([f"ckpt_path={tmp_path / 'last.ckpt'}"])
+        continue_recorded_run(words)
+    if line.startswith("+"):  # what the user says is the user's business, in the same words or with another value
+        assert continue_recorded_run([*words, line]).count(line) == 1
+        key = line.split("=")[0]
+        assert line not in continue_recorded_run([*words, f"{key}=3"])
 
 
 def test_a_longer_run_goes_on_in_its_folder(
