@@ -23,7 +23,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from atrous.composition import register_resolvers
-from atrous.data.voc import VOC_2012
+from atrous.data.sets.voc import VOC_2012
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

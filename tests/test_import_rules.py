@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,20 +13,20 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
-PLAIN = ("backbones", "heads", "upsamplers", "nas", "losses", "schedules", "segmentor", "metrics", "crf", "inference")
+FLOORS = (
+    ("errors", "places", "geometry", "atomic_file", "signatures", "terminal", "runs"),
+    ("models", "losses", "metrics", "crf", "data"),
+    ("inference", "checkpoints", "loggers", "reports"),
+    ("training", "callbacks"),
+    ("composition",),
+    ("commands",),
+)
+"""The house from the ground up: a room knows those of its own floor and of the floors below."""
+ROOMS = [room for floor in FLOORS for room in floor]
+PLAIN = ("geometry", "models", "losses", "metrics", "crf", "inference")
 FRAMEWORKS = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb", "tensorboard", "rich", "albumentations"}
-JOINING = {
-    "data",
-    "loggers",
-    "callbacks",
-    "training",
-    "reports",
-    "checkpoints",
-    "composition",
-    "benchmarks",
-    "preparation",
-}
-NETWORK = {"backbones", "heads", "upsamplers", "nas", "segmentor", "losses", "crf", "inference", "training"}
+JOINING = {"data", "loggers", "callbacks", "training", "reports", "checkpoints", "composition", "commands", "terminal"}
+NETWORK = {"models", "losses", "crf", "inference", "training"}
 EXTRAS = {
     "ai_edge_litert",
     "pydensecrf",
@@ -68,7 +70,8 @@ def inside(module: str, part: str) -> bool:
 def reached(part: str) -> dict[str, str]:
     """Every module that is imported together with ``atrous.<part>``, with the one that asks for it."""
     asked = {module: "" for module in MODULES if inside(module, f"atrous.{part}")}
-    queue = list(asked)
+    asked["atrous"] = ""  # the door imports what it opens only when it is called; there is a test of its own
+    queue = [module for module in asked if module != "atrous"]
     while queue:
         module = queue.pop()
         for name in imports(module):
@@ -89,7 +92,7 @@ def test_the_walk_sees_imports() -> None:
     """Otherwise every rule below would hold of nothing."""
     assert "atrous.data.dataset" in reached("checkpoints")
     assert "lightning" in reached("training")
-    assert "atrous.backbones.backbone" in reached("heads")
+    assert "atrous.models.backbones.backbone" in reached("models.heads")
 
 
 @pytest.mark.parametrize("part", [p for p in PLAIN if any(inside(m, f"atrous.{p}") for m in MODULES)])
@@ -104,9 +107,80 @@ def test_data_knows_no_model() -> None:
     assert offences("data", {f"atrous.{part}" for part in NETWORK} | {"timm"}) == []
 
 
-def test_only_entry_points_and_composition_know_hydra() -> None:
+def room_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+def arrows() -> set[tuple[str, str, str]]:
+    """Which module of a room asks for which other room."""
+    found = set()
+    for module in MODULES:
+        if module in ("atrous", "atrous.__main__") or not inside(module, "atrous"):  # doors, which may open any room
+            continue
+        for name in imports(module):
+            if name.startswith("atrous.") and room_of(name) != room_of(module) and room_of(name) in ROOMS:
+                found.add((module, room_of(module), room_of(name)))
+    return found
+
+
+def test_every_room_is_on_a_floor() -> None:
+    assert {room_of(module) for module in MODULES if module.startswith("atrous.")} - {"__main__"} <= set(ROOMS)
+
+
+def test_no_arrow_runs_up() -> None:
+    level = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+    assert arrows()
+    assert [each for each in sorted(arrows()) if level[each[2]] > level[each[1]]] == []
+
+
+def test_there_is_no_circle() -> None:
+    """Not even within a floor: rooms can be put in a row so that each knows only those before it."""
+    knows = {room: {there for _, here, there in arrows() if here == room} for room in ROOMS}
+    while knows:
+        ground = [room for room, others in knows.items() if not others & knows.keys()]
+        assert ground, f"a circle among {sorted(knows)}"
+        for room in ground:
+            del knows[room]
+
+
+@pytest.mark.parametrize(
+    ("room", "stranger"), [("upsamplers", "backbones"), ("upsamplers", "heads"), ("heads", "upsamplers")]
+)
+def test_upsamplers_know_no_other_part_of_a_network(room: str, stranger: str) -> None:
+    asking = {m for m in MODULES if inside(m, f"atrous.models.{room}")}
+    assert len(asking) > 3
+    assert not [m for m in asking if any(inside(name, f"atrous.models.{stranger}") for name in imports(m))]
+
+
+def test_no_head_names_a_backbone() -> None:
+    known = {"atrous.models.backbones", "atrous.models.backbones.backbone"}
+    for module in MODULES:
+        if inside(module, "atrous.models.heads"):
+            named = {n for n in imports(module) if inside(n, "atrous.models.backbones")}
+            assert {n for n in named if n in MODULES} <= known, module
+
+
+def test_only_composition_knows_hydra() -> None:
     knowing = {m for m in MODULES if any(n.split(".")[0] in ("hydra", "omegaconf") for n in imports(m))}
-    assert {m for m in knowing if "." in m} == {"atrous.composition"}
+    assert knowing
+    assert {m for m in knowing if not inside(m, "atrous.composition")} == set()
+
+
+def test_entry_points_are_a_few_lines() -> None:
+    for name in ("train", "evaluate", "predict", "prepare", "benchmark"):
+        assert {n for n in imports(name) if n in MODULES} == {f"atrous.commands.{name}"}
+
+
+def test_what_configurations_name_is_shown_by_a_package() -> None:
+    """Targets stand in checkpoints: they must not change when a class moves within its package."""
+    named = set()
+    for path in (SOURCE.parent / "conf").rglob("*.yaml"):
+        named |= set(re.findall(r"_target_: (atrous\.[\w.]+)", path.read_text(encoding="utf-8")))
+    assert len(named) > 40
+    for target in named:
+        package, _, name = target.rpartition(".")
+        assert MODULES[package].name == "__init__.py", target
+        assert hasattr(importlib.import_module(package), name), target
 
 
 def test_only_augmentation_knows_albumentations() -> None:
@@ -135,7 +209,8 @@ def test_a_notebook_gets_a_network_without_the_frameworks() -> None:
     """What the walk above cannot see: modules that third parties load."""
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
-        "import atrous.segmentor, atrous.backbones, atrous.heads, atrous.upsamplers, atrous.losses, atrous.inference;"
+        "import atrous.models.backbones, atrous.models.heads, atrous.models.upsamplers;"
+        "import atrous.losses, atrous.inference;"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     loaded = subprocess.run(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+import atrous
 from atrous.composition import build_segmentor
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 
-MODELS = sorted(path.stem for path in (Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))
+MODELS = atrous.list_models()
 CLASSES = 5
 # The backbone that stands for the kind, and widths that keep a test below seconds.
 CASES: dict[str, list[str]] = {

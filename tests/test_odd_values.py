@@ -16,12 +16,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import benchmark
-import evaluate
-import predict
-import prepare
-import train
-from atrous.composition import explained
+from atrous.commands import benchmark, evaluate, predict, prepare, train
+from atrous.composition import exit_with_one_sentence
 from atrous.data.data_module import SegmentationDataModule
 from atrous.errors import AtrousError
 from atrous.training import SegmentationTask
@@ -256,7 +252,10 @@ def test_odd_values_are_refused_by_name(key: str, values: Sequence[object], comp
         ("+data.batchsize=3", "data.batchsize is unknown; near are .*batch_size"),
         ("+callbacks.last.evry=3", "callbacks.last.evry is unknown; near are every"),
         ("+trainer.max_stepz=3", "trainer.max_stepz is unknown; near are .*max_steps"),
-        ("model._target_=atrous.segmentor.Segmentr", "model._target_=atrous.segmentor.Segmentr is nothing that"),
+        (
+            "model._target_=atrous.models.Segmentr",
+            "model._target_=atrous.models.Segmentr is nothing that",
+        ),
         ("model.backbone=null", r"model.backbone=null must be a node with a _target_"),
         ("upsampler=deconvolution upsampler.ratio=word", 'upsampler.ratio="word" must be a whole number'),
         ("upsampler=deconvolution upsampler.ratio=4 model.extend=false", "model.extend=false does not go with Deconv"),
@@ -265,8 +264,8 @@ def test_odd_values_are_refused_by_name(key: str, values: Sequence[object], comp
         ("model=deeplabv2 model.head.dropout=2", "model.head.dropout=2 must be at least 0 and less than 1"),
         ("model=deeplabv2 model.head.hidden=0", "model.head.hidden=0 must be at least 1"),
         (
-            "model=deeplabv3 model.multi_grid=null model.head.refinement=-1",
-            "model.head.refinement=-1 must be at least 0",
+            "model=deeplabv3plus model.head.decoder_depth=-1",
+            "model.head.decoder_depth=-1 must be at least 0",
         ),
         ("model=dupsampling upsampler.width=0", "upsampler.width=0 must be at least 1"),
         ("model=dupsampling upsampler.temperature=0", "upsampler.temperature=0 must be greater than 0"),
@@ -308,7 +307,7 @@ def test_other_entry_points_refuse_odd_values(
 ) -> None:
     required = {predict: ["ckpt_path=run", "input=images"], evaluate: ["ckpt_path=run"]}.get(entry_point, [])
     with pytest.raises(SystemExit) as ended:
-        entry_point.main(composed(entry_point.__name__, *required, *odd.split()))
+        entry_point.main(composed(entry_point.__name__.rpartition(".")[2], *required, *odd.split()))
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {said}")
 
@@ -322,7 +321,7 @@ def test_a_value_that_nobody_checked(
 
     monkeypatch.setenv("HYDRA_FULL_ERROR", str(int(full)))
     with pytest.raises(SystemExit) as ended:
-        explained(main)(OmegaConf.create())
+        exit_with_one_sentence(main)(OmegaConf.create())
     assert ended.value.code == 1
     said = capsys.readouterr().err
     assert ("Traceback" in said) is full

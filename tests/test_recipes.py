@@ -14,7 +14,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from atrous.backbones import TimmBackbone
+from atrous.models.backbones import TimmBackbone
 
 ROOT = Path(__file__).parents[1]
 Compose = Callable[..., DictConfig]
@@ -356,11 +356,11 @@ def test_the_papers_numbers(name: str, recipe: Callable[[str], DictConfig]) -> N
 
 
 @pytest.mark.parametrize("name", [name for name, row in PAPERS.items() if row.miou is not None])
-def test_the_recipe_and_the_readme_name_its_score(name: str) -> None:
-    """First in the recipe, and in the README's table."""
+def test_the_recipe_and_the_results_name_its_score(name: str) -> None:
+    """First in the recipe, and in the table of results."""
     (score, *_) = re.findall(r"\d\d\.\d+", (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text())
     assert float(score) == PAPERS[name].miou
-    table = (ROOT / "README.md").read_text().split("| recipe (`experiment=`)")[1].split("\n\n")[0]
+    table = (ROOT / "docs" / "results.md").read_text().split("| recipe (`experiment=`)")[1].split("\n\n")[0]
     assert score in table
 
 
@@ -382,7 +382,7 @@ def test_low_level_maps_of_xception(recipe: Callable[[str], DictConfig]) -> None
 
 def test_the_baseline_differs_by_its_upsampler_alone(recipe: Callable[[str], DictConfig]) -> None:
     plain, baseline = (recipe(f"dupsampling_resnet50_voc{suffix}") for suffix in ("", "_bilinear"))
-    assert baseline.upsampler._target_ == "atrous.upsamplers.Bilinear"
+    assert baseline.upsampler._target_ == "atrous.models.upsamplers.Bilinear"
     for config in (plain, baseline):
         config.name, config.upsampler = "", {}
     assert plain == baseline

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from atrous.composition import explained
+from atrous.composition import exit_with_one_sentence
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
@@ -72,6 +72,6 @@ def test_entry_points_print_on_a_terminal_that_lacks_a_letter(monkeypatch: pytes
     received = io.BytesIO()
     terminal = io.TextIOWrapper(received, encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", terminal)
-    explained(lambda config: print("OS 16 · 3 → out"))(OmegaConf.create())
+    exit_with_one_sentence(lambda config: print("OS 16 · 3 → out"))(OmegaConf.create())
     terminal.flush()
     assert received.getvalue().decode("cp1252") == "OS 16 · 3 ? out\n"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from atrous.backbones import TimmBackbone
 from atrous.checkpoints import Card
 from atrous.data.label_space import LabelSpace
-from atrous.heads import DeepLabV3PlusHead
-from atrous.segmentor import Segmentor
+from atrous.models.backbones import TimmBackbone
+from atrous.models.heads import DeepLabV3PlusHead
+from atrous.models.segmentor import Segmentor
 
 SPACE = LabelSpace(
     "toy", ("sky", "sea", "sand"), ((10, 20, 250), (0, 90, 160), (220, 200, 90)), ignored_raw_ids=(255, 9)

@@ -16,7 +16,7 @@ from atrous.checkpoints import Card, read_checkpoint
 from atrous.checkpoints.card import require_same_classes
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 
 Network = Callable[..., Segmentor]
 CheckpointOf = Callable[[Segmentor], Path]
@@ -113,7 +113,7 @@ def test_file_that_holds_no_mapping(tmp_path: Path) -> None:
 
 def test_newer_format(card: Card, tmp_path: Path) -> None:
     torch.save({Card.KEY: {**card.to_dict(), "format": Card.FORMAT + 1}, "state_dict": {}}, tmp_path / "new.ckpt")
-    with pytest.raises(AtrousError, match=r"new\.ckpt has format 2, newer than this version's 1: update Atrous"):
+    with pytest.raises(AtrousError, match=r"new\.ckpt has format 3, newer than this version's 2: update Atrous"):
         read_checkpoint(tmp_path / "new.ckpt")
 
 

@@ -14,23 +14,23 @@ import torch
 
 import atrous.checkpoints.recipe as recipes
 from atrous.checkpoints import Card
+from atrous.checkpoints.load import load_segmentor
 from atrous.checkpoints.recipe import build_data_module, build_model
-from atrous.composition import load_segmentor
-from atrous.data import Shapes
 from atrous.data.augment import Augmentation
+from atrous.data.sets import Shapes
 from atrous.errors import AtrousError
-from atrous.heads import DeepLabV3Head, LargeFOVHead, MultiScaleTapsHead
+from atrous.models.heads import DeepLabV3Head, LargeFOVHead, MultiScaleTapsHead
 
 MODEL: dict[str, Any] = {
-    "_target_": "atrous.segmentor.Segmentor",
-    "backbone": {"_target_": "atrous.backbones.TimmBackbone", "name": "test_resnet", "pretrained": True},
-    "head": {"_target_": "atrous.heads.DeepLabV3Head", "_partial_": True, "aspp_channels": 8, "rates": [1, 2]},
-    "upsampler": {"_target_": "atrous.upsamplers.Bilinear", "_partial_": True, "align_corners": None},
+    "_target_": "atrous.models.Segmentor",
+    "backbone": {"_target_": "atrous.models.backbones.TimmBackbone", "name": "test_resnet", "pretrained": True},
+    "head": {"_target_": "atrous.models.heads.DeepLabV3Head", "_partial_": True, "aspp_channels": 8, "rates": [1, 2]},
+    "upsampler": {"_target_": "atrous.models.upsamplers.Bilinear", "_partial_": True, "align_corners": None},
     "auxiliary": None,
 }
 DATA: dict[str, Any] = {
     "_target_": "atrous.data.SegmentationDataModule",
-    "dataset": {"_target_": "atrous.data.Shapes", "_partial_": True, "size": 64, "lengths": {"val": 3}},
+    "dataset": {"_target_": "atrous.data.sets.Shapes", "_partial_": True, "size": 64, "lengths": {"val": 3}},
     "augment": {"_target_": "atrous.data.augment.Augmentation", "crop_size": 65},
 }
 TOUCH = {"_target_": "torch.utils.collect_env.run", "command": "touch {mark}"}
@@ -68,9 +68,9 @@ def test_a_recipe_of_ours_is_built() -> None:
 
 
 def test_heads_in_heads_are_built() -> None:
-    vgg = {"_target_": "atrous.backbones.VGG16", "channels": [4, 4, 4, 4, 4]}
-    inner = {"_target_": "atrous.heads.large_fov.LargeFOVHead", "_partial_": True, "channels": 8}
-    head = {"_target_": "atrous.heads.multi_scale_taps.MultiScaleTapsHead", "_partial_": True, "head": inner}
+    vgg = {"_target_": "atrous.models.backbones.VGG16", "channels": [4, 4, 4, 4, 4]}
+    inner = {"_target_": "atrous.models.heads.LargeFOVHead", "_partial_": True, "channels": 8}
+    head = {"_target_": "atrous.models.heads.MultiScaleTapsHead", "_partial_": True, "head": inner}
     segmentor = build_model({**MODEL, "backbone": vgg, "head": head}, 3)
     assert isinstance(segmentor.head, MultiScaleTapsHead)
     assert isinstance(segmentor.head.head, LargeFOVHead)
@@ -94,14 +94,14 @@ EVIL: list[tuple[str, Any]] = [
     ("backbone", {"_target_": "atrous.composition.build", "config": TOUCH}),
     ("backbone", {"_target_": "atrous.composition.hydra.utils.instantiate", "config": TOUCH}),  # through our module
     ("backbone", {"_target_": "atrous.checkpoints.recipe.importlib.import_module", "name": "os"}),
-    ("backbone", {"_target_": "atrous.heads.DeepLabV3Head"}),  # a class of ours in a place that is not its own
-    ("head", {"_target_": "atrous.heads.Head.load_state_dict", "_partial_": True}),  # a method
-    ("head", {"_target_": "atrous.heads.DeepLabV3Head.__init__", "_partial_": True}),
-    ("head", {"_target_": "atrous.heads.head.Head", "_partial_": True}),  # the abstract base is on no list
-    ("head._target_", ["atrous.heads.DeepLabV3Head"]),
+    ("backbone", {"_target_": "atrous.models.heads.DeepLabV3Head"}),  # a class of ours in a place that is not its own
+    ("head", {"_target_": "atrous.models.heads.Head.load_state_dict", "_partial_": True}),  # a method
+    ("head", {"_target_": "atrous.models.heads.DeepLabV3Head.__init__", "_partial_": True}),
+    ("head", {"_target_": "atrous.models.heads.head.Head", "_partial_": True}),  # the abstract base is on no list
+    ("head._target_", ["atrous.models.heads.DeepLabV3Head"]),
     ("head._target_", "${oc.env:HOME}"),
     ("head", [TOUCH]),
-    ("head", "atrous.heads.DeepLabV3Head"),
+    ("head", "atrous.models.heads.DeepLabV3Head"),
     ("head._partial_", False),
     ("head._partial_", 1),
     ("backbone._partial_", True),
@@ -163,7 +163,7 @@ def own_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     (folder / "__init__.py").write_text(
         "import os\n"
         "from torch.utils.data import DataLoader\n"
-        "from atrous.heads import DeepLabV3Head\n"
+        "from atrous.models.heads import DeepLabV3Head\n"
         "class OwnHead(DeepLabV3Head):\n    pass\n"
         "class Other:\n    pass\n"
         "def head(**kwargs):\n    open(__file__ + '.mark', 'w')\n"
@@ -216,12 +216,14 @@ def test_every_configuration_is_on_the_lists(repository: Path) -> None:
     """A model or data set that a user can choose can be loaded again."""
     import yaml
 
+    seen = 0
     for group, slot in (("model", "model"), ("backbone", "backbone"), ("upsampler", "upsampler"), ("data", "data")):
         for path in sorted((repository / "conf" / group).glob("*.yaml")):
             node = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             node = node.get(group, node)
-            if "_target_" in node:
-                assert node["_target_"] in recipes._SLOTS[slot].class_of, path
-            for name, part in recipes._SLOTS[slot].parts.items():
-                if isinstance(node.get(name), dict):
-                    assert node[name]["_target_"] in recipes._SLOTS[part].class_of, path
+            places = [(slot, node), *((part, node.get(name)) for name, part in recipes._SLOTS[slot].parts.items())]
+            for place, part in places:
+                if isinstance(part, dict) and "_target_" in part:
+                    assert part["_target_"] in recipes._SLOTS[place].class_of, path
+                    seen += 1
+    assert seen > 30

@@ -10,7 +10,7 @@ import torch
 
 from atrous.checkpoints import transfer_weights
 from atrous.errors import AtrousError
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 
 Network = Callable[..., Segmentor]
 CheckpointOf = Callable[[Segmentor], Path]

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atrous.backbones import TimmBackbone
 from atrous.errors import AtrousError
-from atrous.heads import DeepLabV3Head
 from atrous.inference import Padded, WholeImage
 from atrous.metrics import Protocol
-from atrous.segmentor import Segmentor
+from atrous.models.backbones import TimmBackbone
+from atrous.models.heads import DeepLabV3Head
+from atrous.models.segmentor import Segmentor
 
 
 @pytest.fixture(scope="module")

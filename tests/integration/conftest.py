@@ -13,7 +13,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-import train
+from atrous.commands import train
 from atrous.training import SegmentationTask
 
 

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-import evaluate
 from atrous.checkpoints import Card
-from atrous.composition import build_evaluation_data, load_segmentor
-from atrous.data import Shapes
-from atrous.data.camvid import CAMVID
+from atrous.checkpoints.load import load_segmentor
+from atrous.commands import evaluate
+from atrous.composition import build_evaluation_data
+from atrous.data.sets import Shapes
+from atrous.data.sets.camvid import CAMVID
 from atrous.errors import AtrousError
 from atrous.metrics.trimap import within_trimap
 

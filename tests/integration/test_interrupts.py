@@ -19,9 +19,9 @@ from lightning.pytorch import Callback
 from omegaconf import DictConfig
 from torch import Tensor
 
-import evaluate
-import train as entry_point
 from atrous.callbacks import RunInterrupted
+from atrous.commands import evaluate
+from atrous.commands import train as entry_point
 
 pytestmark = pytest.mark.integration
 

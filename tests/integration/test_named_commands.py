@@ -23,21 +23,21 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-import train
+from atrous.commands import train
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
-    ROOT / "README.md",
     ROOT / "Makefile",
+    *sorted(ROOT.glob("[A-Z]*.md")),
     *sorted(ROOT.glob("docs/*.md")),
     *sorted((ROOT / "conf").rglob("*.yaml")),
 ]
 COMMAND = re.compile(r"python src/(?P<script>\w+)\.py(?P<rest>(?:\\\n|[^`;\n])*)")
 
 COMPOSED_ONLY = {
-    "suite=fidelity": "counts forty networks for a minute; tests/benchmarks/test_fidelity.py does it",
+    "suite=fidelity": "counts forty networks for a minute; tests/commands/benchmark/test_fidelity.py does it",
 }
 NOT_RUN = {
     r"python3\.12 -m venv|\.venv/bin/pip install": "sets up an environment, from a network",
@@ -83,6 +83,12 @@ def points(said: Sequence[str], swept: dict[str, str]) -> list[list[str]]:
     return [chosen[-1]] if chosen[0] == chosen[-1] else chosen
 
 
+def run_command(name: str, config: DictConfig) -> None:
+    """What an entry point does with a configuration."""
+    command = importlib.import_module(f"atrous.commands.{name}")
+    (command.train if name == "train" else command.main)(config)
+
+
 class Bench:
     """A folder to run commands in, with generated data."""
 
@@ -113,7 +119,7 @@ class Bench:
         a_recipe_alone = bool(said) and all(each.startswith(("experiment=", "data.root=")) for each in said)
         if not a_recipe_alone and not set(said) & set(COMPOSED_ONLY):
             Path(configs[-1].paths.run).mkdir(exist_ok=True)  # as Hydra does
-            importlib.import_module(script).main(configs[-1])
+            run_command(script, configs[-1])
 
     def fill(self, placeholder: str) -> str:
         """What stands for ``<...>``; roots of data sets are set later."""
@@ -127,7 +133,7 @@ class Bench:
         """Folder of a run that was started with nothing but the script's name."""
         run = self.runs / "train" / "deeplabv3plus_resnet18_shapes" / "2000-01-01_00-00-00"
         if not run.is_dir():
-            train.main(self.small("train", self.composed("train", f"paths.run={run}", f"paths.logs={self.runs}")))
+            train.train(self.small("train", self.composed("train", f"paths.run={run}", f"paths.logs={self.runs}")))
         return run
 
     def small(self, script: str, config: DictConfig) -> DictConfig:
@@ -205,7 +211,8 @@ def test_the_python_of_the_readme_runs(bench: Bench) -> None:
 
 
 def test_all_other_commands_are_targets_of_make_or_known() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", "  ")
+    pages = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")]
+    text = "\n".join(pages).replace("\\\n", "  ")
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     named = re.findall(r"(?:`|^)make ([\w-]+)", text, flags=re.MULTILINE)
     assert set(named) <= targets

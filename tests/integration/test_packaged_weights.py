@@ -11,7 +11,7 @@ import timm
 import torch
 from PIL import Image
 
-from atrous.backbones.pretrained import load_pretrained
+from atrous.models.backbones.pretrained import load_pretrained
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from atrous.checkpoints.card import Card
-from atrous.composition import build_segmentor, load_segmentor, register_resolvers
+from atrous.checkpoints.load import load_segmentor
+from atrous.composition import build_segmentor, register_resolvers
 from atrous.data.label_space import LabelSpace
 
 pytestmark = pytest.mark.integration

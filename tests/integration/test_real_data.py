@@ -10,11 +10,11 @@ from PIL import Image
 from scipy.io import loadmat
 
 from atrous.data.augment import Augmentation
-from atrous.data.camvid import CamVid
-from atrous.data.cityscapes import Cityscapes
 from atrous.data.dataset import SegmentationDataset
-from atrous.data.person_part import PersonPart
-from atrous.data.voc import VOC2012, voc_colour_map
+from atrous.data.sets.camvid import CamVid
+from atrous.data.sets.cityscapes import Cityscapes
+from atrous.data.sets.person_part import PersonPart
+from atrous.data.sets.voc import VOC2012, voc_colour_map
 
 pytestmark = pytest.mark.integration
 

@@ -16,8 +16,8 @@ import torch
 import yaml
 from omegaconf import DictConfig
 
-import train as entry_point
 from atrous.checkpoints import Card
+from atrous.commands import train as entry_point
 from atrous.composition import continue_recorded_run, register_resolvers
 from atrous.errors import AtrousError
 
@@ -305,7 +305,7 @@ def test_pretrained_weights_are_not_asked_for_again(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run from ImageNet weights goes on without them, as on a machine without a network."""
-    from atrous.backbones import pretrained
+    from atrous.models.backbones import pretrained
 
     words = [word for word in STARTED_WITH if not word.startswith("backbone")] + [
         "backbone=efficientnet_lite0", "pretrained=true", "trainer.max_steps=1", "validate_every=1",

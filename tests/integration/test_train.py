@@ -22,11 +22,12 @@ from lightning.pytorch import Callback
 from omegaconf import DictConfig
 from torch import Tensor
 
-import train as entry_point
 from atrous.checkpoints import Card, read_checkpoint
-from atrous.composition import build_data, build_task, load_segmentor
+from atrous.checkpoints.load import load_segmentor
+from atrous.commands import train as entry_point
+from atrous.commands.evaluate import evaluate
+from atrous.composition import build_data, build_task
 from atrous.errors import AtrousError
-from evaluate import evaluate
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Compose = Callable[..., DictConfig]

@@ -11,14 +11,14 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from atrous.backbones import TimmBackbone
 from atrous.data import LabelSpace, RawSample, Sample, SegmentationDataModule, SegmentationDataset, to_sample
-from atrous.heads import DeepLabV3PlusHead
 from atrous.inference import WholeImage
 from atrous.losses import CrossEntropy
-from atrous.schedules import Poly
-from atrous.segmentor import Segmentor
+from atrous.models.backbones import TimmBackbone
+from atrous.models.heads import DeepLabV3PlusHead
+from atrous.models.segmentor import Segmentor
 from atrous.training import SegmentationTask
+from atrous.training.schedules import Poly
 
 SPACE = LabelSpace("toy", ("dark", "middle", "bright"), ((0, 0, 0), (90, 90, 90), (250, 250, 250)))
 

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from atrous.data import SegmentationDataModule
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 from atrous.training import SegmentationTask
 
 

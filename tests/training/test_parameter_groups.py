@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from atrous.backbones import VGG16
 from atrous.errors import AtrousError
-from atrous.heads import DeepLabV3Head
-from atrous.heads.aspp_sum import ASPPSumHead
-from atrous.heads.large_fov import LargeFOVHead
-from atrous.segmentor import Segmentor
+from atrous.models.backbones import VGG16
+from atrous.models.heads import DeepLabV3Head
+from atrous.models.heads.aspp_sum import ASPPSumHead
+from atrous.models.heads.large_fov import LargeFOVHead
+from atrous.models.segmentor import Segmentor
+from atrous.models.upsamplers import DUpsampling
 from atrous.training import freeze_batch_norm, parameter_groups
 from atrous.training.parameter_groups import train_only
-from atrous.upsamplers import DUpsampling
 
 Build = Callable[..., Segmentor]
 BACKBONES = ["test_resnet", "test_efficientnet", "test_convnext", "test_byobnet"]

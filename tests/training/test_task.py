@@ -16,14 +16,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from atrous.backbones import TimmBackbone
 from atrous.checkpoints import Card, read_checkpoint
 from atrous.data import LabelSpace, SegmentationDataModule
 from atrous.errors import AtrousError
-from atrous.heads import DeepLabV3Head, FCNHead
 from atrous.losses import CrossEntropy, Focal, Loss
-from atrous.multi_scale_segmentor import MultiScaleSegmentor
-from atrous.segmentor import Segmentor
+from atrous.models.backbones import TimmBackbone
+from atrous.models.heads import DeepLabV3Head, FCNHead
+from atrous.models.multi_scale_segmentor import MultiScaleSegmentor
+from atrous.models.segmentor import Segmentor
 from atrous.training import SegmentationTask
 
 Task = Callable[..., SegmentationTask]

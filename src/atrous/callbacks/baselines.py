@@ -7,21 +7,23 @@ from pathlib import Path
 from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
 
 from atrous.callbacks.scored_module import ScoredModule
 from atrous.data.baselines import score_baselines
 from atrous.data.data_module import SegmentationDataModule
+from atrous.terminal import open_console, say
 
 
 class Baselines(Callback):
-    """Scores the best constant and the best colour-only prediction on the validation split when training is done.
+    """Scores the best constant and the best color-only prediction on the validation split when training is done.
 
     Prints them beside the model's last score and writes them to ``baselines.json`` in the run's folder.
+
+    Args:
+        run_dir: The run's folder.
     """
 
     def __init__(self, run_dir: str) -> None:
-        """Remember the run's folder."""
         self._folder = Path(run_dir)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -29,11 +31,11 @@ class Baselines(Callback):
         data, module = trainer.datamodule, cast("ScoredModule", pl_module)  # type: ignore[attr-defined]
         if not trainer.is_global_zero or not isinstance(data, SegmentationDataModule) or module.last_scores is None:
             return
-        baselines = score_baselines(data.dataset("train"), data.dataset("val"))
+        baselines = score_baselines(data.dataset("train"), data.dataset("val"), folder=data.statistics)
         values = {f"{name} prediction": scores.miou for name, scores in baselines.items()}
         values["this model"] = module.last_scores.miou
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "baselines.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         protocol = module.protocol("val")
         said = ", ".join(f"{name} {100 * miou:.1f} %" for name, miou in values.items())
-        Console().print(f"mIoU ({protocol.dataset} {protocol.split}): {said}")
+        say(open_console(), f"mIoU ({protocol.dataset} {protocol.split}): {said}")

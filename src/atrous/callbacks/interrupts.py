@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from atrous.callbacks.resume_point import ResumePoint
+from atrous.places import command
 
 
 class RunInterrupted(BaseException):
@@ -110,7 +111,7 @@ class Interrupts(Callback):
         run = saved[0].path.parent.parent
         self._stop(
             trainer,
-            f"at step {trainer.global_step}; `python src/train.py {shlex.quote(f'ckpt_path={run}')}` goes on from step "
+            f"at step {trainer.global_step}; `{command('train')} {shlex.quote(f'ckpt_path={run}')}` goes on from step "
             f"{saved[0].saved_step}",
         )
 

@@ -10,17 +10,10 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TaskID
 
 from atrous.errors import require_range
+from atrous.terminal import make_bars, open_console, say
 
 _LINES_PER_RUN = 20
 _LINES_PER_EVALUATION = 5
@@ -45,7 +38,7 @@ class RunProgress(ProgressBar):
         super().__init__()
         require_range("callbacks.progress.every_n_steps", every_n_steps, at_least=1)
         self._every_n_steps = every_n_steps
-        self._console = console or Console()
+        self._console = console or open_console()
         self._enabled = True
         self._bars: Progress | None = None
         self._training: TaskID | None = None
@@ -210,16 +203,7 @@ class RunProgress(ProgressBar):
         if not self._enabled or not self._console.is_terminal:
             return False
         if self._bars is None:
-            self._bars = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=self._console,
-                refresh_per_second=4,
-            )
+            self._bars = make_bars(self._console)
             self._bars.start()
         return True
 
@@ -249,7 +233,7 @@ class RunProgress(ProgressBar):
 
     def _say(self, line: str) -> None:
         if self._enabled:
-            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+            say(self._console, line)
 
     def _place(self, step: int) -> str:
         return f"step {step}/{self._steps:.0f}" if math.isfinite(self._steps) else f"step {step}"

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from atrous.checkpoints.format_1 import upgraded
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
 
@@ -29,7 +30,7 @@ class Card:
     """
 
     KEY: ClassVar[str] = "atrous"
-    FORMAT: ClassVar[int] = 1
+    FORMAT: ClassVar[int] = 2
 
     label_space: LabelSpace
     preprocessing: dict[str, Any] = field(default_factory=dict)
@@ -66,7 +67,7 @@ class Card:
             return cls(
                 label_space=LabelSpace.from_dict(plain["label_space"]),
                 preprocessing=dict(plain["preprocessing"]),
-                recipe=dict(plain["recipe"]),
+                recipe=upgraded(plain["recipe"]) if plain["format"] == 1 else dict(plain["recipe"]),
                 score=plain["score"],
                 overrides=tuple(str(each) for each in plain.get("overrides", ())),
             )

@@ -15,20 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from atrous.backbones import VGG16, Backbone, TimmBackbone
-from atrous.data import (
-    VOC2012,
-    CamVid,
-    Cityscapes,
-    PascalContext,
-    PersonPart,
-    SegmentationDataModule,
-    SegmentationDataset,
-    Shapes,
-)
+from atrous.data import SegmentationDataModule, SegmentationDataset
 from atrous.data.augment import Augmentation
+from atrous.data.sets import VOC2012, CamVid, Cityscapes, PascalContext, PersonPart, Shapes
 from atrous.errors import AtrousError
-from atrous.heads import (
+from atrous.models import MultiScaleSegmentor, Segmentor
+from atrous.models.backbones import VGG16, Backbone, TimmBackbone
+from atrous.models.heads import (
     ASPPSumHead,
     CascadeHead,
     DeepLabV3Head,
@@ -37,11 +30,15 @@ from atrous.heads import (
     FCNHead,
     Head,
     LargeFOVHead,
+    MMSegDeepLabV3Head,
+    MMSegDeepLabV3PlusHead,
     MultiScaleTapsHead,
+    SMPDeepLabV3Head,
+    SMPDeepLabV3PlusHead,
+    TFLiteDeepLabV3Head,
+    TorchvisionDeepLabV3Head,
 )
-from atrous.multi_scale_segmentor import MultiScaleSegmentor
-from atrous.segmentor import Segmentor
-from atrous.upsamplers import Bilinear, Deconvolution, DUpsampling, SubPixel, Upsampler
+from atrous.models.upsamplers import Bilinear, Deconvolution, DUpsampling, SubPixel, Upsampler
 
 _DEEPEST = 20
 
@@ -66,12 +63,8 @@ class _Slot:
 
     @functools.cached_property
     def class_of(self) -> dict[str, type]:
-        """The classes by the names that recipes give them: where they are defined, and the face of that package."""
-        names: dict[str, type] = {}
-        for each in self.classes:
-            package = each.__module__.rpartition(".")[0]
-            names |= {f"{module}.{each.__qualname__}": each for module in (each.__module__, package)}
-        return names
+        """The classes by the names that recipes give them: that of the package which shows them."""
+        return {f"{each.__module__.rpartition('.')[0]}.{each.__qualname__}": each for each in self.classes}
 
 
 _HEADS = (
@@ -82,7 +75,13 @@ _HEADS = (
     DeepLabV3PlusHead,
     FCNHead,
     LargeFOVHead,
+    MMSegDeepLabV3Head,
+    MMSegDeepLabV3PlusHead,
     MultiScaleTapsHead,
+    SMPDeepLabV3Head,
+    SMPDeepLabV3PlusHead,
+    TFLiteDeepLabV3Head,
+    TorchvisionDeepLabV3Head,
 )
 _DATA_SETS = (CamVid, Cityscapes, PascalContext, PersonPart, Shapes, VOC2012)
 _SLOTS: dict[str, _Slot] = {

@@ -15,6 +15,7 @@ MAY_CHANGE = (
     "ckpt_path",
     "paths",
     "data.root",
+    "data.statistics",
     "upsampler.weights",
     "model.upsampler.weights",
     "callbacks.best.dirpath",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from atrous.checkpoints.card import Card, load_plain, read_checkpoint
 from atrous.errors import AtrousError
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ nothing but its own colour. A network whose mIoU is not well above both has lear
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atrous.data.dataset import RawSample, SegmentationDataset
+from atrous.data.dataset import SegmentationDataset
+from atrous.data.statistics import Counts, count_colors
 from atrous.errors import AtrousError
 from atrous.metrics.confusion import Scores, scores_from_confusion
 
@@ -22,14 +23,18 @@ LEVELS = 16
 SAMPLES = 300
 """Default number of training images that are looked at, spread evenly over the data set."""
 
-Counts = NDArray[np.int64]
 _BACK_OFF_WEIGHT = (
     32.0  # A colour counts on its own from about this many pixels; below, its coarser neighbourhood speaks.
 )
 
 
 def score_baselines(
-    train: SegmentationDataset, evaluation: SegmentationDataset, *, levels: int = LEVELS, samples: int | None = SAMPLES
+    train: SegmentationDataset,
+    evaluation: SegmentationDataset,
+    *,
+    levels: int = LEVELS,
+    samples: int | None = SAMPLES,
+    folder: str | Path | None = None,
 ) -> dict[str, Scores]:
     """Score what can be had without looking at form.
 
@@ -41,6 +46,7 @@ def score_baselines(
         evaluation: images to score, of the same label space.
         levels: steps per colour channel: a power of two from 2 to 64.
         samples: number of training images used, evenly spread; None uses all.
+        folder: where counts are kept for later runs; None counts anew.
 
     Returns:
         Scores under "constant" and "colour".
@@ -57,36 +63,16 @@ def score_baselines(
         raise AtrousError(f"baselines cannot divide a colour channel into {levels} levels: give 2, 4, 8, 16, 32 or 64.")
     if samples is not None and samples < 1:
         raise AtrousError(f"baselines cannot learn from {samples} images: give at least 1, or None for all.")
-    seen = _count_colours(train, levels=levels, samples=samples)
+    seen = count_colors(train, levels=levels, samples=samples, folder=folder)
     if not seen.any():
         raise AtrousError(
             f"split {train.split!r} of {train.label_space.name!r} has no labelled pixel to learn baselines from: "
             "check its masks."
         )
-    met = _count_colours(evaluation, levels=levels, samples=None)
+    met = count_colors(evaluation, levels=levels, folder=folder)
     constant = _best(_constant_tables(seen), seen)
     colour = _best(_colour_tables(seen, levels=levels), seen)
     return {"constant": _scores(constant, met), "colour": _scores(colour, met)}
-
-
-def _count_colours(dataset: SegmentationDataset, *, levels: int, samples: int | None) -> Counts:
-    """Pixels of each class (columns) and quantised colour (rows: red, green, blue from coarse to fine), levels³×C."""
-    classes = dataset.label_space.num_classes
-    counts = np.zeros(levels**3 * classes, np.int64)
-    shift = 8 - levels.bit_length() + 1
-    for sample in _spread(dataset, samples):
-        labelled = sample.mask != dataset.label_space.ignore_index
-        red, green, blue = (sample.image[..., channel][labelled].astype(np.int64) >> shift for channel in range(3))
-        cell = ((red * levels + green) * levels + blue) * classes + sample.mask[labelled]
-        counts += np.bincount(cell, minlength=counts.size)
-    return counts.reshape(-1, classes)
-
-
-def _spread(dataset: SegmentationDataset, samples: int | None) -> Iterator[RawSample]:
-    total = len(dataset)
-    count = total if samples is None else min(samples, total)
-    for step in range(count):
-        yield dataset[step * total // count]
 
 
 def _constant_tables(seen: Counts) -> list[Counts]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,13 +15,37 @@ from torch.utils.data import DataLoader, Dataset
 
 from atrous.data.dataset import RawSample, Sample, SegmentationDataset, to_sample
 from atrous.data.label_space import LabelSpace
-from atrous.data.repeats import image_repeats
-from atrous.data.sampling import Draw, EachOnce, ResumableLoader, SampleLoader, TrainingStream
+from atrous.data.loading.repeats import image_repeats
+from atrous.data.loading.sampling import Draw, EachOnce, ResumableLoader, SampleLoader, TrainingStream
+from atrous.data.statistics import ClassCounts, count_classes
 from atrous.errors import AtrousError, require_range
 
 
 class SegmentationDataModule(LightningDataModule):
-    """Gives training batches of augmented crops and whole images for validation and test."""
+    """Gives training batches of augmented crops and whole images for validation and test.
+
+    Files are looked at when a split is first used.
+
+    Args:
+        dataset: Called with ``split``, and with ``root`` where one is given.
+        augment: Maps a raw sample and a seed to a training sample.
+        root: Folder of the data set's files; ``None`` for a data set without files.
+        train_split: Split to train on.
+        val_split: Split to validate on.
+        test_split: Split to test on.
+        batch_size: Training samples an optimizer step takes over all devices and before accumulation.
+        eval_batch_size: Whole images at once; more than one needs images of one size.
+        validate_every: Optimizer steps between two validations.
+        num_workers: Loader processes.
+        seed: Seed of shuffling and augmentation.
+        repeat_threshold: Draw images of classes that occur in a smaller share of the images more often; see
+            ``image_repeats``.
+        repeat_classes: Draws per pass of the images of some classes; see ``image_repeats``.
+        statistics: Folder in which counts of the masks are kept for later runs; ``None`` to count each time.
+
+    Raises:
+        AtrousError: A number is out of range.
+    """
 
     def __init__(
         self,
@@ -38,28 +63,8 @@ class SegmentationDataModule(LightningDataModule):
         seed: int = 0,
         repeat_threshold: float | None = None,
         repeat_classes: Mapping[str, int] | None = None,
+        statistics: str | Path | None = None,
     ) -> None:
-        """Remember the recipe; files are looked at when a split is first used.
-
-        Args:
-            dataset: Called with ``split``, and with ``root`` where one is given.
-            augment: Maps a raw sample and a seed to a training sample.
-            root: Folder of the data set's files; ``None`` for a data set without files.
-            train_split: Split to train on.
-            val_split: Split to validate on.
-            test_split: Split to test on.
-            batch_size: Training samples an optimiser step takes over all devices and before accumulation.
-            eval_batch_size: Whole images at once; more than one needs images of one size.
-            validate_every: Optimiser steps between two validations.
-            num_workers: Loader processes.
-            seed: Seed of shuffling and augmentation.
-            repeat_threshold: Draw images of classes that occur in a smaller share of the images more often; see
-                ``image_repeats``.
-            repeat_classes: Draws per pass of the images of some classes; see ``image_repeats``.
-
-        Raises:
-            AtrousError: A number is out of range.
-        """
         super().__init__()
         require_range("data.batch_size", batch_size, at_least=1)
         require_range("data.eval_batch_size", eval_batch_size, at_least=1)
@@ -76,7 +81,9 @@ class SegmentationDataModule(LightningDataModule):
         self.seed = seed
         self.repeat_threshold = repeat_threshold
         self.repeat_classes = repeat_classes
+        self.statistics = statistics
         self._loaded: dict[str, SegmentationDataset] = {}
+        self._counts: dict[str, ClassCounts] = {}
 
     @property
     def label_space(self) -> LabelSpace:
@@ -94,6 +101,13 @@ class SegmentationDataModule(LightningDataModule):
             self._loaded[split] = self._dataset(split=split)
         return self._loaded[split]
 
+    def class_counts(self, stage: str) -> ClassCounts:
+        """The classes in the masks of ``train``, ``val`` or ``test``, counted on first use."""
+        split = self.split(stage)
+        if split not in self._counts:
+            self._counts[split] = count_classes(self.dataset(stage), folder=self.statistics)
+        return self._counts[split]
+
     def train_dataloader(self) -> ResumableLoader:
         """Endless stream of augmented batches, in chunks of ``validate_every`` steps."""
         rank, world_size, accumulate = self._shard()
@@ -110,7 +124,7 @@ class SegmentationDataModule(LightningDataModule):
             seed=self.seed,
             rank=rank,
             world_size=world_size,
-            repeats=self._repeats(dataset),
+            repeats=self._repeats(),
         )
         return ResumableLoader(
             _Augmented(dataset, self._augment, self.seed), batch_sampler=stream, **self._loader_options()
@@ -139,10 +153,15 @@ class SegmentationDataModule(LightningDataModule):
             **self._loader_options(),
         )
 
-    def _repeats(self, dataset: SegmentationDataset) -> list[float] | None:
+    def _repeats(self) -> list[float] | None:
         if self.repeat_threshold is None and not self.repeat_classes:
             return None
-        return image_repeats(dataset, threshold=self.repeat_threshold, classes=self.repeat_classes)
+        return image_repeats(
+            self.class_counts("train").occurs,
+            self.label_space,
+            threshold=self.repeat_threshold,
+            classes=self.repeat_classes,
+        )
 
     def _shard(self) -> tuple[int, int, int]:
         if self.trainer is None:

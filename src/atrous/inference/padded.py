@@ -8,40 +8,33 @@ from torch import Tensor
 
 from atrous.errors import AtrousError
 from atrous.inference.fixed_size import fixed_size
-from atrous.segmentor import Segmentor
+from atrous.inference.inference import Inference, InferenceProtocol
+from atrous.models.segmentor import Segmentor
 
 
-class Padded:
+class Padded(Inference):
     """Class probabilities from one pass over the image, padded at the lower and right border to a fixed size.
 
     TensorFlow DeepLab evaluates in "crops" that cover the largest image: 513×513 on VOC, 1025×2049 on Cityscapes
     (g3doc, ``eval_crop_size``). The padding is the mean colour, which is zero after normalisation.
 
-    Attributes:
-        protocol: What a score must say about it.
+    Args:
+        size: Height and width in pixels, or both in one.
+
+    Raises:
+        AtrousError: Not one or two positive numbers.
     """
 
     def __init__(self, *, size: int | Sequence[int]) -> None:
-        """Set the size.
-
-        Args:
-            size: Height and width in pixels, or both in one.
-
-        Raises:
-            AtrousError: Not one or two positive numbers.
-        """
         self.size = fixed_size(size)
-        self.protocol: dict[str, tuple[int, int]] = {"padded": self.size}
+
+    @property
+    def protocol(self) -> InferenceProtocol:
+        """The size."""
+        return {"padded": self.size}
 
     def __call__(self, segmentor: Segmentor, image: Tensor) -> Tensor:
-        """Predict.
-
-        Args:
-            segmentor: Network in evaluation mode.
-            image: B×3×H×W, RGB, 0…255.
-
-        Returns:
-            Probabilities B×C×H×W, float32.
+        """Class probabilities; see ``Inference``.
 
         Raises:
             AtrousError: The image is larger than the size.

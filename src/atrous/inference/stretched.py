@@ -8,46 +8,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from atrous.geometry import size_of
 from atrous.inference.fixed_size import fixed_size
-from atrous.segmentor import Segmentor
+from atrous.inference.inference import Inference, InferenceProtocol
+from atrous.models.segmentor import Segmentor
 
 
-class Stretched:
+class Stretched(Inference):
     """Class probabilities from one pass over the image at a fixed size, whatever its aspect ratio.
 
     The image is resized as Pillow's ``BILINEAR`` does, with a wider kernel where it shrinks, and rounded to whole
     numbers; every pixel of the image then has the probabilities of the nearest pixel of the result, so that the most
     probable classes are those of the small map resized by Pillow's ``NEAREST``.
 
-    Attributes:
-        protocol: What a score must say about it.
+    Args:
+        size: Height and width in pixels, or both in one.
+
+    Raises:
+        AtrousError: Not one or two positive numbers.
     """
 
     def __init__(self, *, size: int | Sequence[int]) -> None:
-        """Set the size.
-
-        Args:
-            size: Height and width in pixels, or both in one.
-
-        Raises:
-            AtrousError: Not one or two positive numbers.
-        """
         self.size = fixed_size(size)
-        self.protocol: dict[str, tuple[int, int]] = {"stretched": self.size}
+
+    @property
+    def protocol(self) -> InferenceProtocol:
+        """The size."""
+        return {"stretched": self.size}
 
     def __call__(self, segmentor: Segmentor, image: Tensor) -> Tensor:
-        """Predict.
-
-        Args:
-            segmentor: Network in evaluation mode.
-            image: B×3×H×W, RGB, 0…255.
-
-        Returns:
-            Probabilities B×C×H×W, float32.
-        """
-        original = (image.shape[-2], image.shape[-1])
+        """Class probabilities; see ``Inference``."""
         logits: Tensor = segmentor(_resized_like_pillow(image, self.size))
-        return F.interpolate(logits.float().softmax(dim=1), size=original, mode="nearest-exact")
+        return F.interpolate(logits.float().softmax(dim=1), size=size_of(image), mode="nearest-exact")
 
 
 def _resized_like_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:

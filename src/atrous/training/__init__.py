@@ -2,6 +2,18 @@
 
 from atrous.training.batch_norm import freeze_batch_norm
 from atrous.training.parameter_groups import parameter_groups
+from atrous.training.schedules import Cosine, Fixed, Inv, MultiStep, Poly, Schedule, Step
 from atrous.training.task import SegmentationTask
 
-__all__ = ["SegmentationTask", "freeze_batch_norm", "parameter_groups"]
+__all__ = [
+    "Cosine",
+    "Fixed",
+    "Inv",
+    "MultiStep",
+    "Poly",
+    "Schedule",
+    "SegmentationTask",
+    "Step",
+    "freeze_batch_norm",
+    "parameter_groups",
+]

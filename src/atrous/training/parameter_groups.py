@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from atrous.errors import AtrousError
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 from atrous.training.depthwise import is_depthwise
 
 
@@ -53,8 +53,8 @@ def parameter_groups(
             }
     pretrained = (
         "backbone.",
-        *(f"head.{name}" for name in segmentor.head.inherited),
-        *(f"upsampler.{name}" for name in segmentor.upsampler.inherited),
+        *(f"head.{name}" for name in segmentor.head.pretrained_names),
+        *(f"upsampler.{name}" for name in segmentor.upsampler.pretrained_names),
     )
     biases = _biases_of_convolutions(segmentor) if bias_factor != 1 else set()
     undecayed = set() if depthwise_decay else _depthwise_filters(segmentor)

@@ -16,17 +16,18 @@ from torchmetrics import MeanMetric
 from atrous.checkpoints.card import Card, require_same_classes, segmentor_weights
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError, require_range
+from atrous.geometry import size_of
+from atrous.inference import Inference
 from atrous.losses import Loss
 from atrous.metrics.confusion import Scores
 from atrous.metrics.protocol import Protocol
 from atrous.metrics.segmentation_score import SegmentationScore
 from atrous.metrics.trimap import within_trimap
-from atrous.segmentor import Segmentor
+from atrous.models import Segmentor
 from atrous.training.batch_norm import freeze_batch_norm, hold_statistics
 from atrous.training.memory_format import has_depthwise_atrous_convolution, lay_channels_last
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.parameter_groups import train_only as _train_only
-from atrous.training.shrunk_labels import shrink_labels
 
 Batch = Mapping[str, Any]
 
@@ -48,7 +49,7 @@ class SegmentationTask(LightningModule):
     Attributes:
         segmentor: The network.
         label_space: What its classes are.
-        inference: Maps (segmentor, images) to probabilities in validation and test; callbacks may wrap it.
+        inference: From network and images to probabilities in validation and test; callbacks may wrap it.
         last_scores: Scores of the latest validation or test.
         last_confusion: Its confusion matrix, int64, on the CPU.
     """
@@ -57,7 +58,7 @@ class SegmentationTask(LightningModule):
         self,
         *,
         segmentor: Segmentor,
-        inference: Callable[[Segmentor, Tensor], Tensor],
+        inference: Inference,
         label_space: LabelSpace,
         splits: Mapping[str, str],
         loss: Loss | None = None,
@@ -82,7 +83,7 @@ class SegmentationTask(LightningModule):
 
         Args:
             segmentor: The network.
-            inference: Called with the network and images; gives probabilities.
+            inference: From network and images to probabilities.
             label_space: The data set's classes.
             splits: Name of the split behind ``val`` and ``test``, for the protocol.
             loss: Called with logits B×C×H×W and labels B×H×W. Loss, optimizer and schedule are for training only.
@@ -272,7 +273,7 @@ class SegmentationTask(LightningModule):
             precision=str(self.trainer.precision),
             checkpoint=checkpoint,
         )
-        return dataclasses.replace(protocol, **getattr(self.inference, "protocol", {}))
+        return dataclasses.replace(protocol, **self.inference.protocol)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to use the weights without the code that made them.
@@ -345,12 +346,9 @@ class SegmentationTask(LightningModule):
         """Labels at the resolution of an output."""
         if self._loss_resolution == "labels":
             return mask
-        return shrink_labels(
-            mask,
-            (output.shape[-2], output.shape[-1]),
-            extension=self.segmentor.extension,
-            grid=self.segmentor.backbone.grid,
-            ignore_index=self.label_space.ignore_index,
+        grid = self.segmentor.backbone.grid
+        return grid.shrink_labels(
+            mask, size_of(output), extension=self.segmentor.extension, ignore_index=self.label_space.ignore_index
         )
 
     def _images(self, batch: Batch) -> Tensor:

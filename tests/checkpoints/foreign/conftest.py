@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from atrous.checkpoints.foreign import Translation
 from atrous.composition import build_segmentor
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 
 
 @pytest.fixture(scope="session")

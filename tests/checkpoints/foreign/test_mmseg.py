@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from atrous.checkpoints.foreign import Translation, translate
 from atrous.errors import AtrousError
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 
 NORM = {"type": "BN"}
 RATES = (1, 12, 24, 36)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from atrous.checkpoints.foreign import Translation, translate
 from atrous.errors import AtrousError
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 
 CASES = [
     ("DeepLabV3", "resnet18", {}, {}),

@@ -12,7 +12,7 @@ import torch
 
 from atrous.checkpoints.foreign import Translation, translate_file
 from atrous.errors import AtrousError
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 
 FLOAT = "weights/deeplabv3_257_mv_gpu.tflite"
 QUANTISED = "weights/deeplabv3_mnv2_pascal_quant.tflite"

@@ -12,7 +12,7 @@ from torchvision.models import segmentation
 
 from atrous.checkpoints.foreign import Translation, translate
 from atrous.errors import AtrousError
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 
 NAMES = ("deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large")
 PARAMETERS = {NAMES[0]: 42_004_074, NAMES[1]: 60_996_202, NAMES[2]: 11_029_328}  # torchvision's own meta data

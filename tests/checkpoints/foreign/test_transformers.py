@@ -11,7 +11,7 @@ from torch import nn
 
 from atrous.checkpoints.foreign import Translation, translate
 from atrous.errors import AtrousError
-from atrous.segmentor import Segmentor
+from atrous.models.segmentor import Segmentor
 
 transformers = pytest.importorskip("transformers")
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from atrous.backbones.pretrained import read_state_dict
 from atrous.checkpoints.foreign._translation import Translation
 from atrous.errors import AtrousError
+from atrous.models.backbones.pretrained import read_state_dict
 
 SOURCES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
 

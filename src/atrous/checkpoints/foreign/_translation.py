@@ -12,7 +12,7 @@ from torch import Tensor
 from atrous.errors import AtrousError
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
-_BILINEAR = "atrous.upsamplers.Bilinear"
+_BILINEAR = "atrous.models.upsamplers.Bilinear"
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ def model_node(
 ) -> dict[str, Any]:
     """A ``model`` node with a timm backbone and bilinear upsampling."""
     return {
-        "_target_": "atrous.segmentor.Segmentor",
-        "backbone": {"_target_": "atrous.backbones.TimmBackbone", "pretrained": False, **backbone},
+        "_target_": "atrous.models.Segmentor",
+        "backbone": {"_target_": "atrous.models.backbones.TimmBackbone", "pretrained": False, **backbone},
         "head": {"_partial_": True, **head},
         "upsampler": {"_target_": _BILINEAR, "_partial_": True, "align_corners": align_corners},
         "auxiliary": None if auxiliary is None else {"_partial_": True, **auxiliary},

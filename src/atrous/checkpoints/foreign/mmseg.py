@@ -40,18 +40,17 @@ def translate(
     backbone = {"name": _resnet(renaming), "output_stride": stride}
     separable = _aspp(renaming, len(ours_rates))
     head: dict[str, Any] = {
-        "_target_": "atrous.heads.DeepLabV3Head",
+        "_target_": "atrous.models.heads.MMSegDeepLabV3Head",
         "rates": ours_rates,
         "aspp_channels": renaming.state[f"{_ASPP}.projection.0.weight"].shape[0],
         "separable": separable,
-        "projection_kernel": 3,
     }
     if renaming.has("decode_head.c1_bottleneck."):
         _module(renaming, "decode_head.c1_bottleneck", "head.low_level.0")
         for number in range(2):
             _separable(renaming, f"decode_head.sep_bottleneck.{number}", f"head.refinement.0.{number}")
         head |= {
-            "_target_": "atrous.heads.DeepLabV3PlusHead",
+            "_target_": "atrous.models.heads.MMSegDeepLabV3PlusHead",
             "low_level_channels": renaming.state["head.low_level.0.0.weight"].shape[0],
             "decoder_channels": head["aspp_channels"],
             "align_corners": bool(align_corners),
@@ -111,7 +110,7 @@ def _auxiliary(renaming: Renaming) -> dict[str, Any] | None:
     _module(renaming, f"{theirs}.convs.0", "auxiliary.block")
     renaming.convolution(f"{theirs}.conv_seg", "auxiliary.classifier", bias=True)
     channels = renaming.state["auxiliary.block.0.weight"].shape[0]
-    return {"_target_": "atrous.heads.FCNHead", "feature": -2, "channels": channels}
+    return {"_target_": "atrous.models.heads.FCNHead", "feature": -2, "channels": channels}
 
 
 def _module(renaming: Renaming, theirs: str, ours: str) -> None:

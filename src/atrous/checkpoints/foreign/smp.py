@@ -43,34 +43,23 @@ def translate(
         raise AtrousError(f"output_stride={stride} is impossible in segmentation_models.pytorch; it has 8 and 16")
     ours_rates = rates_at_stride_16(_RATES if rates is None else rates, stride)
     separable = _aspp(renaming, "decoder.aspp.0" if plus else "decoder.aspp", len(ours_rates))
-    head = {
-        "rates": ours_rates,
-        "aspp_channels": renaming.state[f"{_ASPP}.projection.0.weight"].shape[0],
-        "separable": separable,
-        "depthwise_activation": False,
-        "dropout": 0.5,
-    }
     if plus:
         renaming.separable("decoder.aspp.1.0", "decoder.aspp.1.1", "decoder.aspp.2", "head.aspp_refinement.0")
         renaming.block("decoder.block1.0", "decoder.block1.1", "head.low_level.0")
         renaming.separable("decoder.block2.0.0", "decoder.block2.0.1", "decoder.block2.1", "head.refinement.0.0")
-        head |= {
-            "_target_": "atrous.heads.DeepLabV3PlusHead",
-            "aspp_refinement": 1,
-            "decoder_channels": head["aspp_channels"],
-            "decoder_depth": 1,
-            "decoder_separable": True,
-            "align_corners": True,
-        }
     else:
         renaming.block("decoder.conv", "decoder.bn", "head.refinement.0")
-        head |= {"_target_": "atrous.heads.DeepLabV3Head", "refinement": 1}
     renaming.convolution("segmentation_head.0", "head.classifier", bias=True)
     return Translation(
         model=model_node(
             # the first unit of a dilated stage has the stage's rate there
             backbone={"name": name, "output_stride": stride, "strided_rate": "behind"},
-            head=head,
+            head={
+                "_target_": f"atrous.models.heads.{'SMPDeepLabV3PlusHead' if plus else 'SMPDeepLabV3Head'}",
+                "rates": ours_rates,
+                "aspp_channels": renaming.state[f"{_ASPP}.projection.0.weight"].shape[0],
+                "separable": separable,
+            },
             align_corners=True,
             extend=False,
         ),

@@ -83,7 +83,7 @@ def translate(state: Mapping[str, Tensor]) -> Translation:
     return Translation(
         model=model_node(
             backbone={"name": _BACKBONE, "output_stride": 8, "norm": "folded"},
-            head={"_target_": "atrous.heads.DeepLabV3Head", "rates": [], "norm": "folded"},
+            head={"_target_": "atrous.models.heads.TFLiteDeepLabV3Head", "rates": []},
         ),
         state=renaming.state,
         unused=renaming.left(),

@@ -8,10 +8,10 @@ import timm
 import torch
 from torch import Tensor
 
-from atrous.backbones import TimmBackbone
 from atrous.checkpoints.foreign._translation import Renaming, Translation, model_node
-from atrous.data.voc import VOC_2012
+from atrous.data.sets.voc import VOC_2012
 from atrous.errors import AtrousError
+from atrous.models.backbones import TimmBackbone
 
 _BACKBONE = "backbone.network."
 
@@ -50,7 +50,7 @@ def translate(
     return Translation(
         model=model_node(
             backbone={"name": backbone, "output_stride": output_stride or 16},
-            head={"_target_": "atrous.heads.DeepLabV3PlusHead"},
+            head={"_target_": "atrous.models.heads.DeepLabV3PlusHead"},
         ),
         state=renaming.state,
         unused=unused,

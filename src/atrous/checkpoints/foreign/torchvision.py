@@ -23,7 +23,7 @@ def translate(state: Mapping[str, Tensor]) -> Translation:
     renaming = Renaming("torchvision", state)
     auxiliary: dict[str, Any] | None = None
     if renaming.has("aux_classifier."):
-        auxiliary = {"_target_": "atrous.heads.FCNHead", "feature": -2}
+        auxiliary = {"_target_": "atrous.models.heads.FCNHead", "feature": -2}
         renaming.block("aux_classifier.0", "aux_classifier.1", "auxiliary.block")
         renaming.convolution("aux_classifier.4", "auxiliary.classifier", bias=True)
     backbone = _resnet(renaming) if renaming.has("backbone.layer1.") else _mobilenet(renaming)
@@ -32,10 +32,9 @@ def translate(state: Mapping[str, Tensor]) -> Translation:
         model=model_node(
             backbone=backbone,
             head={
-                "_target_": "atrous.heads.DeepLabV3Head",
+                "_target_": "atrous.models.heads.TorchvisionDeepLabV3Head",
                 "rates": rates_at_stride_16(_RATES, backbone["output_stride"]),
                 "dropout": 0.5,
-                "refinement": 1,
             },
             align_corners=False,
             extend=False,

@@ -66,7 +66,7 @@ def translate(state: Mapping[str, Tensor], *, output_stride: int | None = None) 
                 "std": [0.5, 0.5, 0.5],
                 "batch_norm_eps": _BATCH_NORM_EPS,
             },
-            head={"_target_": "atrous.heads.DeepLabV3Head", "rates": [], "dropout": 0.8},
+            head={"_target_": "atrous.models.heads.DeepLabV3Head", "rates": [], "dropout": 0.8},
         ),
         state=renaming.state,
         unused=renaming.left({"mobilenet_v2.conv_1x1.": "computed there, but the head does not look at it"}),

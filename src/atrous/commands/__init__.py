@@ -1,0 +1,1 @@
+"""Commands: what the entry points in ``src/``, and ``atrous <command>``, do."""

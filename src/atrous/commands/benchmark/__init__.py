@@ -1,0 +1,52 @@
+"""Measurements that time us and a named peer side by side; one module a suite, each with a function `run`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from atrous.composition import Config, entry_point, plain, require_types
+from atrous.errors import AtrousError
+from atrous.signatures import require_arguments
+from atrous.terminal import open_console, say
+
+SUITES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def run_suite(name: str, options: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """Run a suite.
+
+    Args:
+        name: One of `SUITES`.
+        options: Arguments of the suite's `run`.
+        console: Where the suite prints its table.
+
+    Returns:
+        The result as plain values, for JSON.
+
+    Raises:
+        AtrousError: There is no such suite, or an option is unknown or of another type.
+    """
+    if name not in SUITES:
+        raise AtrousError(f"there is no benchmark suite {name!r}; choose one of {', '.join(SUITES)}")
+    run = importlib.import_module(f"{__name__}.{name}").run
+    require_arguments(run, options, of=name)
+    result: dict[str, Any] = run(console, **options)
+    return result
+
+
+@entry_point("benchmark")
+def main(config: Config) -> None:
+    """Run one suite, print its table and write its figures to the run's folder."""
+    console = open_console()
+    require_types(config, {"suite": str})
+    result = run_suite(config.suite, plain(config).get(config.suite) or {}, console)
+    path = Path(config.paths.run) / f"{config.suite}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    say(console, f"written to {path}")

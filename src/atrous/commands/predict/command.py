@@ -1,0 +1,71 @@
+"""Label images: ``python src/predict.py ckpt_path=<checkpoint or run> input=<image, folder or glob> output=...``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from atrous.checkpoints.load import load_segmentor
+from atrous.commands.predict.image_files import find_images
+from atrous.commands.predict.pipeline import predict_files
+from atrous.commands.predict.predictor import Predictor, choose_device
+from atrous.commands.predict.progress import with_progress
+from atrous.commands.predict.result_files import ResultFiles
+from atrous.composition import Config, build, entry_point, require_types
+from atrous.errors import AtrousError
+from atrous.runs import checkpoint_to_use
+from atrous.terminal import open_console, say
+
+_TYPES = {
+    "ckpt_path": str,
+    "input": str,
+    "output": str,
+    "trust": list[str],
+    "skip_existing": bool,
+    "batch_size": int,
+    "output_stride": int | None,
+    "device": str,
+    "precision": int | str,
+    "overlay": bool,
+    "alpha": float,
+}
+_REQUIRED = {"ckpt_path": "<checkpoint or run folder>", "input": "<image, folder or 'glob pattern'>"}
+
+
+@entry_point("predict")
+def main(config: Config) -> None:
+    """Predict images, write masks and overlays, and report the files that could not be read; exits 1 if there are."""
+    for key, what in _REQUIRED.items():
+        if not config.get(key):
+            raise AtrousError(f"{key} is missing: give {key}={what}")
+    require_types(config, _TYPES)
+    output = Path(config.output).expanduser()
+    images = find_images(config.input, output=output)
+    device = choose_device(config.device)
+    checkpoint = checkpoint_to_use(config.ckpt_path)
+    segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride, trust=config.trust)
+    predictor = Predictor(segmentor, build(config.inference), device=device, precision=str(config.precision))
+    files = ResultFiles(output, card.label_space, overlay=config.overlay, alpha=config.alpha)
+    files.require_apart(images)
+    wanted = [image for image in images if not (config.skip_existing and files.exist(image))]
+
+    console = open_console()
+    results = predict_files(wanted, predictor=predictor, write=files.write, batch_size=config.batch_size)
+    try:
+        failures = [result for result in with_progress(results, len(wanted), console) if result.failure is not None]
+    except KeyboardInterrupt:
+        print(f"interrupted: the same command with skip_existing=true output={output} goes on", file=sys.stderr)
+        sys.exit(130)
+    for result in failures:
+        print(f"not predicted: {result.image.path}: {result.failure}", file=sys.stderr)
+    if failures and len(failures) == len(images):
+        raise AtrousError(f"none of the {len(images)} images of input={config.input} could be predicted")
+    done, kept = len(wanted) - len(failures), len(images) - len(wanted)
+    counts = [f"{done} image{'s' * (done != 1)} predicted"]
+    counts += [f"{kept} existing kept"] if kept else []
+    counts += [f"{len(failures)} failed"] if failures else []
+    how = [f"labels of {card.label_space.name}", f"OS {segmentor.output_stride}"]
+    how += [] if str(config.precision) == "32" else [str(config.precision)]
+    say(console, f"{', '.join(counts)} → {' · '.join([str(output), *how, str(checkpoint)])}")
+    if failures:
+        sys.exit(1)

@@ -1,0 +1,119 @@
+"""What prediction leaves on disk: masks and overlays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from atrous.commands.predict.image_files import ImageFile
+from atrous.data.label_space import IGNORE_COLOUR, LabelSpace
+from atrous.errors import AtrousError
+
+
+class ResultFiles:
+    """Writes a mask ``<name>.png`` and an overlay ``overlay/<name>.jpg`` for every image.
+
+    Masks hold the data set's own ids, as its evaluation server wants them: palette PNGs in the colours of the label
+    space, or 16-bit greyscale where an id is above 255. Every file appears whole or not at all, the mask last.
+
+    Args:
+        folder: Where results go.
+        label_space: Names and colours of the ids.
+        overlay: Whether to draw overlays.
+        alpha: Share of the class colour in the overlay, 0 to 1.
+
+    Raises:
+        AtrousError: The folder cannot be written to, or alpha is no share.
+    """
+
+    def __init__(self, folder: Path, label_space: LabelSpace, *, overlay: bool = True, alpha: float = 0.5) -> None:
+        if not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
+            raise AtrousError(f"alpha={alpha} is not between 0 and 1")
+        self.folder = folder
+        self._label_space = label_space
+        self._overlay = overlay
+        self._alpha = alpha
+        self._palette = _raw_palette(label_space)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AtrousError(f"output={folder} is no folder that can be written to: {error.strerror}") from error
+
+    def mask(self, image: ImageFile) -> Path:
+        """Where the mask of an image goes."""
+        return self.folder / image.name.with_name(image.name.name + ".png")
+
+    def overlay(self, image: ImageFile) -> Path:
+        """Where the overlay of an image goes."""
+        return self.folder / "overlay" / image.name.with_name(image.name.name + ".jpg")
+
+    def exist(self, image: ImageFile) -> bool:
+        """Whether all results of an image are there."""
+        return all(path.is_file() for path in self._paths(image))
+
+    def require_apart(self, images: Iterable[ImageFile]) -> None:
+        """Refuse to overwrite an image by a result.
+
+        Raises:
+            AtrousError: A result would be written over an image.
+        """
+        images = list(images)
+        inputs = {image.path.resolve() for image in images}
+        for image in images:
+            for path in self._paths(image):
+                if path.resolve() in inputs:
+                    raise AtrousError(f"output={self.folder} would overwrite the image {path}: give another folder")
+
+    def write(self, image: ImageFile, rgb: NDArray[np.uint8], labels: NDArray[np.uint8]) -> None:
+        """Write the results of one image.
+
+        Args:
+            image: The image.
+            rgb: Its pixels, H×W×3.
+            labels: Train ids H×W.
+
+        Raises:
+            AtrousError: A file cannot be written.
+        """
+        try:
+            if self._overlay:
+                colours = Image.fromarray(self._label_space.colorize(labels))
+                blended = Image.blend(Image.fromarray(rgb), colours, self._alpha)
+                _save(blended, self.overlay(image), format="JPEG", quality=90, subsampling=0)
+            mask = Image.fromarray(self._label_space.decode(labels))
+            if mask.mode == "L":
+                mask.putpalette(self._palette)
+            _save(mask, self.mask(image), format="PNG")
+        except OSError as error:
+            raise AtrousError(
+                f"the results of {image.path} cannot be written to {self.folder} ({error.strerror or error}); when "
+                "that is mended, skip_existing=true goes on where this run stopped"
+            ) from error
+
+    def _paths(self, image: ImageFile) -> list[Path]:
+        return [self.mask(image), self.overlay(image)] if self._overlay else [self.mask(image)]
+
+
+def _raw_palette(label_space: LabelSpace) -> list[int]:
+    """768 numbers: the RGB of every raw id up to 255."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    colours = dict(zip(label_space.raw_ids, label_space.palette, strict=True))
+    colours |= dict.fromkeys(label_space.ignored_raw_ids, IGNORE_COLOUR)
+    for raw_id, colour in colours.items():
+        if raw_id <= 255:
+            table[raw_id] = colour
+    return [int(value) for value in table.flatten()]
+
+
+def _save(picture: Image.Image, path: Path, **options: Any) -> None:
+    """Write beside the target and rename, so that an interruption leaves no half file under its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    picture.save(partial, **options)
+    os.replace(partial, path)

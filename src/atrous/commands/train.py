@@ -1,0 +1,99 @@
+"""Train a segmentation model: ``python src/train.py model=deeplabv3plus backbone=resnet50 data=voc``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import lightning.pytorch as pl
+
+from atrous.atomic_file import remove_partial_files
+from atrous.callbacks import RunRecord
+from atrous.checkpoints.resume import StartingPoint, require_same_recipe
+from atrous.composition import (
+    Config,
+    build_data,
+    build_task,
+    build_trainer,
+    check_validation_steps,
+    continue_recorded_run,
+    entry_point,
+    exit_with_one_sentence,
+    overrides,
+    plain,
+    require_types,
+    starting_point,
+)
+from atrous.errors import require_range
+from atrous.loggers import finish_wandb
+from atrous.places import project
+from atrous.reports.run_record import config_tree
+from atrous.runs import CHECKPOINTS, locked
+from atrous.terminal import open_console, say
+from atrous.training import SegmentationTask
+
+_TYPES = {
+    "name": str,
+    "seed": int,
+    "ckpt_path": str | None,
+    "init_from": str | None,
+    "validate_every": int,
+    "trainer.max_steps": int,
+}
+
+
+def train(config: Config) -> SegmentationTask:
+    """Build everything that the configuration names and fit; the run's folder gets all that is written."""
+    require_types(config, _TYPES)
+    require_range("seed", config.seed, at_least=0)
+    pl.seed_everything(config.seed, verbose=False)
+    check_validation_steps(config)
+    recipe, run = plain(config), config.paths.run
+    resume = starting_point(config)
+    notes = [] if resume is None else require_same_recipe(resume, recipe)
+    data = build_data(config.data)
+    task = build_task(config, data)
+    record = RunRecord(run, config=recipe, overrides=overrides(config), repository=project())
+    trainer = build_trainer(config, record)
+    with locked(run) if trainer.is_global_zero else nullcontext():
+        if trainer.is_global_zero:
+            remove_partial_files(Path(run) / CHECKPOINTS)
+            console = open_console()
+            console.print(config_tree(recipe))
+            images, space = len(data.dataset("train")), data.label_space.name
+            for line in (f"training on {images} images of {space}, from {start(config, resume)}", *notes):
+                say(console, line)
+        failed = True
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=None if resume is None else resume.path)
+            failed = False
+        finally:
+            trainer.fit_loop.teardown()  # Lightning leaves the training workers alive where a validation fails
+            finish_wandb(exit_code=int(failed))
+    return task
+
+
+def start(config: Config, resume: StartingPoint | None) -> str:
+    """The weights that training starts from, in words."""
+    if resume is not None:
+        return f"the checkpoint {resume.path} at step {resume.step}"
+    if config.init_from is not None:
+        return f"the weights of {config.init_from}"
+    pretrained = config.backbone.pretrained
+    return {True: "ImageNet weights", False: "random weights"}.get(pretrained, f"the weights of {pretrained}")
+
+
+@entry_point("train")
+def _compose_and_train(config: Config) -> None:
+    train(config)
+
+
+def main() -> None:
+    """Train as the command line says; with ``ckpt_path``, as the run was started and the command line says."""
+    sys.argv[1:] = exit_with_one_sentence(continue_recorded_run)(sys.argv[1:])
+    _compose_and_train()
+
+
+if __name__ == "__main__":
+    main()

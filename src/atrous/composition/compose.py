@@ -1,0 +1,43 @@
+"""A configuration from the files and some words, without a command line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+from atrous.composition.resolvers import register_resolvers
+from atrous.places import CONFIGURATION
+
+
+@contextlib.contextmanager
+def compose(config_name: str, words: Sequence[str]) -> Iterator[DictConfig]:
+    """Compose a configuration; its values can be looked at within the block.
+
+    Whatever Hydra was doing before, in a notebook for example, it does again afterwards.
+
+    Args:
+        config_name: The configuration in ``conf/``.
+        words: What a command line would say.
+
+    Raises:
+        HydraException: A word is wrong.
+    """
+    register_resolvers()
+    before, settings = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONFIGURATION), version_base="1.3"):
+            config = hydra.compose(config_name, list(words), return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        yield config
+    finally:
+        GlobalHydra.instance().clear()
+        GlobalHydra.instance().hydra = before
+        HydraConfig.instance().cfg = settings

@@ -1,0 +1,116 @@
+"""The command line of a run that goes on: what the run was started with, and what is said now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from atrous.checkpoints.card import Card
+from atrous.checkpoints.resume import read_starting_point
+from atrous.composition.compose import compose
+from atrous.errors import AtrousError
+from atrous.places import CONFIGURATION
+from atrous.runs import CHECKPOINTS, checkpoint_to_continue, newest_run
+
+
+def continue_recorded_run(argv: Sequence[str]) -> list[str]:
+    """Complete the command line of a run that goes on by what the run was started with.
+
+    ``ckpt_path=last`` becomes the file that it means. What is said now takes the place of what was said then; whether
+    it may differ is decided later, when both are whole configurations.
+
+    Args:
+        argv: Arguments without the program's name.
+
+    Raises:
+        AtrousError: There is nothing to continue, or the record names code.
+    """
+    try:
+        arguments = get_args_parser().parse_args(list(argv))
+        said = OverridesParser.create().parse_overrides(arguments.overrides)
+    except HydraException:
+        return list(argv)  # Hydra says what is wrong with it
+    asked = {each.input_line: each.value() for each in said if each.key_or_group == "ckpt_path"}
+    if not any(asked.values()) or arguments.multirun:
+        return list(argv)
+    wanted = str([*asked.values()][-1])
+    path = checkpoint_to_continue(_newest_run(arguments.overrides) if wanted == "last" else wanted).absolute()
+    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    kept = [word for word in argv if word not in asked]
+    recorded = _recorded_overrides(read_starting_point(path).card, besides=said)
+    return [*kept, f"ckpt_path='{quoted}'", *recorded]
+
+
+def _newest_run(words: Sequence[str]) -> Path:
+    """Folder of the newest run of the name that a command line stands for."""
+    with compose("train", words) as config:
+        name, runs = config.name, Path(config.paths.logs) / "train" / str(config.name)
+    run = newest_run(runs)
+    if run is None:
+        raise AtrousError(
+            f"ckpt_path=last found no run of {name!r} under {config.paths.logs}: start it without ckpt_path, or give "
+            "name=<that of the run>"
+        )
+    if not (run / CHECKPOINTS / "last.ckpt").is_file():
+        raise AtrousError(
+            f"ckpt_path=last means the newest run of {name!r}, {run}, which has no checkpoint yet: wait for it, or "
+            "name an older run by ckpt_path=<run folder>"
+        )
+    return run
+
+
+def _recorded_overrides(card: Card, *, besides: Sequence[Override]) -> list[str]:
+    """What the run of a checkpoint was started with, besides what is said now.
+
+    Raises:
+        AtrousError: The record names code, or a file that could.
+    """
+    now = {(each.key_or_group, each.package) for each in besides}
+    repeated = {each.input_line for each in besides}
+    recorded = []
+    for line in card.overrides:
+        if line in repeated or line.startswith("sweep="):  # the run is one point of the sweep
+            continue
+        try:
+            (each,) = OverridesParser.create().parse_overrides([line])
+            harmless = not line.startswith("-") and _is_data(each)
+        except HydraException:
+            each, harmless = None, False
+        if each is not None and (each.key_or_group, each.package) in now:
+            continue
+        if not harmless:
+            raise AtrousError(
+                f"the run was started with {line!r}, which names code or a file to run, so a checkpoint cannot say it: "
+                "say it again on the command line"
+            )
+        recorded.append(line)
+    return recorded
+
+
+def _is_data(override: Override) -> bool:
+    """Whether an override is a value, not a way to code: no target, no resolver, no file that is not one of ours."""
+    key, value = override.key_or_group, override.value()
+    is_group = (CONFIGURATION / key).is_dir()
+    words = [*key.split("."), *_words(value)]
+    return (
+        not override.is_sweep_override()
+        and key.split(".")[0].split("/")[0] != "hydra"
+        and not any("${" in word or re.fullmatch(r"_\w+_", word) for word in words)
+        and not (is_group and any(not re.fullmatch(r"[\w-]*", word) for word in _words(value)))
+    )
+
+
+def _words(value: Any) -> list[str]:
+    """Every string in a value, keys included."""
+    if isinstance(value, dict):
+        return [word for item in value.items() for part in item for word in _words(part)]
+    if isinstance(value, list):
+        return [word for item in value for word in _words(item)]
+    return [value] if isinstance(value, str) else []

@@ -1,0 +1,59 @@
+"""A network by its name, for ``atrous.create``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import timm
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+import atrous
+from atrous.composition.compose import compose
+from atrous.composition.exits import first_line
+from atrous.composition.parts import build_segmentor
+from atrous.errors import AtrousError
+from atrous.models import Segmentor
+
+
+def create_segmentor(
+    model: str,
+    backbone: str,
+    *,
+    num_classes: int,
+    output_stride: int | None,
+    pretrained: bool | str,
+    overrides: Sequence[str],
+) -> Segmentor:
+    """Build a network from the configuration files; see ``atrous.create``."""
+    _require_known("model", model, atrous.list_models())
+    words = [f"model={model}", *_backbone(backbone), f"backbone.pretrained={_quoted(pretrained)}", *overrides]
+    if output_stride is not None:
+        words.append(f"backbone.output_stride={output_stride}")
+    try:
+        with compose("train", words) as config:
+            return build_segmentor(config.model, num_classes)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise AtrousError(f"{', '.join(words)}: {first_line(error)}") from error
+
+
+def _backbone(name: str) -> list[str]:
+    known = atrous.list_backbones()
+    if name not in known and timm.is_model(name):
+        return ["backbone=timm", f"backbone.name={name}"]
+    _require_known("backbone", name, known)
+    return [f"backbone={name}"]
+
+
+def _require_known(what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        raise AtrousError(f"there is no {what} {name!r}; {'near' if near else 'valid'} are {', '.join(near or known)}")
+
+
+def _quoted(pretrained: bool | str) -> str:
+    if isinstance(pretrained, bool):
+        return str(pretrained).lower()
+    escaped = pretrained.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,83 @@
+"""How a program ends: whatever goes wrong becomes one sentence and an exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import io
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+from omegaconf.errors import OmegaConfBaseException
+
+from atrous.callbacks.interrupts import RunInterrupted
+from atrous.errors import AtrousError
+from atrous.runs import release_unused_folders
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+_DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
+
+
+def exit_with_one_sentence(main: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Turn what ends a program into one sentence on stderr and an exit status.
+
+    The status is 2 for a user's mistake, a signal's own, and 1 for any other error, of which ``HYDRA_FULL_ERROR=1``
+    shows the traceback as well.
+    """
+
+    @functools.wraps(main)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # between Lightning and PyTorch, not for users
+        try:
+            with one_sentence():
+                return main(*args, **kwargs)
+        finally:
+            release_unused_folders()
+
+    return run
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Exit with one sentence and a status wherever the block raises; see ``exit_with_one_sentence``."""
+    try:
+        yield
+    except RunInterrupted as interrupted:
+        if interrupted.status:
+            print(interrupted, file=sys.stderr)
+        sys.exit(interrupted.status)
+    except KeyboardInterrupt:
+        print("stopped by SIGINT before there was anything to save", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
+        sentence, status = _explanation(error)
+        print(f"error: {sentence}", file=sys.stderr)
+        sys.exit(status)
+
+
+def _explanation(error: Exception) -> tuple[str, int]:
+    """What an error says to a user, and the status to exit with."""
+    if isinstance(error, AtrousError):
+        return str(error), 2
+    if isinstance(error, OmegaConfBaseException):
+        return first_line(error), 2
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return f"{error.filename or 'the disk'} cannot be used: {error.strerror}", 2
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    return f"{reason} (a bug, or a value that nobody checked; HYDRA_FULL_ERROR=1 shows where)", 1
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first."""
+    return next(iter(str(error).splitlines()), "")

@@ -1,0 +1,1 @@
+"""Loading: which sample is drawn when, and how often."""

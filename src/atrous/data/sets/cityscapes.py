@@ -1,0 +1,89 @@
+"""Cityscapes with fine annotations: 19 classes, 2048x1024 frames of driving scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atrous.data.label_space import LabelSpace
+from atrous.data.sets.files import ImageMaskFiles
+from atrous.errors import AtrousError
+
+_CLASSES: tuple[tuple[str, int, tuple[int, int, int]], ...] = (
+    ("road", 7, (128, 64, 128)),
+    ("sidewalk", 8, (244, 35, 232)),
+    ("building", 11, (70, 70, 70)),
+    ("wall", 12, (102, 102, 156)),
+    ("fence", 13, (190, 153, 153)),
+    ("pole", 17, (153, 153, 153)),
+    ("traffic light", 19, (250, 170, 30)),
+    ("traffic sign", 20, (220, 220, 0)),
+    ("vegetation", 21, (107, 142, 35)),
+    ("terrain", 22, (152, 251, 152)),
+    ("sky", 23, (70, 130, 180)),
+    ("person", 24, (220, 20, 60)),
+    ("rider", 25, (255, 0, 0)),
+    ("car", 26, (0, 0, 142)),
+    ("truck", 27, (0, 0, 70)),
+    ("bus", 28, (0, 60, 100)),
+    ("train", 31, (0, 80, 100)),
+    ("motorcycle", 32, (0, 0, 230)),
+    ("bicycle", 33, (119, 11, 32)),
+)
+_KNOWN_IDS = 34
+
+CITYSCAPES = LabelSpace(
+    name="cityscapes",
+    classes=tuple(name for name, _, _ in _CLASSES),
+    palette=tuple(colour for _, _, colour in _CLASSES),
+    raw_ids=tuple(raw for _, raw, _ in _CLASSES),
+    ignored_raw_ids=tuple(sorted(set(range(_KNOWN_IDS)) - {raw for _, raw, _ in _CLASSES})),
+)
+"""The 19 classes that are scored, as train ids; the other label ids are void."""
+
+_PARTS_OF_SPLIT = {"train": ("train",), "val": ("val",), "trainval": ("train", "val")}
+_IMAGE_END, _MASK_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
+
+
+class Cityscapes(ImageMaskFiles):
+    """Cityscapes in its own layout: `leftImg8bit/<split>/<city>` and `gtFine/<split>/<city>`.
+
+    Args:
+        split: "train" (2,975 frames), "val" (500) or "trainval" (both).
+        root: The folder that holds `leftImg8bit` and `gtFine`, or one that holds it as `cityscapes` or `Cityscapes`.
+
+    Raises:
+        AtrousError: Unknown split; folder, image or mask missing.
+    """
+
+    def __init__(self, split: str, *, root: str | Path) -> None:
+        if split not in _PARTS_OF_SPLIT:
+            raise AtrousError(
+                f"cityscapes: unknown split {split!r}; choose one of {', '.join(_PARTS_OF_SPLIT)} (the test server "
+                "keeps the labels of test)"
+            )
+        folder = _find_cityscapes(Path(root))
+        images: list[Path] = []
+        for part in _PARTS_OF_SPLIT[split]:
+            found = sorted((folder / "leftImg8bit" / part).glob(f"*/*{_IMAGE_END}"))
+            if not found:
+                raise AtrousError(
+                    f"cityscapes: no frame in {folder / 'leftImg8bit' / part}: unpack leftImg8bit_trainvaltest.zip in "
+                    f"{folder}"
+                )
+            images += found
+        names = [image.name.removesuffix(_IMAGE_END) for image in images]
+        masks = [
+            folder / "gtFine" / image.parent.parent.name / image.parent.name / f"{name}{_MASK_END}"
+            for image, name in zip(images, names, strict=True)
+        ]
+        super().__init__(CITYSCAPES, split, names=names, images=images, masks=masks)
+
+
+def _find_cityscapes(root: Path) -> Path:
+    for folder in (root / "cityscapes", root / "Cityscapes", root):
+        if (folder / "leftImg8bit").is_dir() and (folder / "gtFine").is_dir():
+            return folder
+    raise AtrousError(
+        f"cityscapes: no Cityscapes in {root.absolute()}; expected leftImg8bit and gtFine there or in cityscapes: "
+        "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there or point data.root to them"
+    )

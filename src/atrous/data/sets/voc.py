@@ -1,0 +1,100 @@
+"""Pascal VOC 2012 segmentation, with or without the additional masks of SBD ("trainaug")."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from atrous.data.label_space import LabelSpace
+from atrous.data.sets.files import ImageMaskFiles, read_list
+from atrous.errors import AtrousError
+
+
+def voc_colour_map(num_colours: int) -> tuple[tuple[int, int, int], ...]:
+    """RGB colours of the VOC devkit: bit i of an id becomes bit 7 - i//3 of channel i%3."""
+    return tuple(
+        (_spread_bits(label), _spread_bits(label >> 1), _spread_bits(label >> 2)) for label in range(num_colours)
+    )
+
+
+def _spread_bits(value: int) -> int:
+    """Collect bits 0, 3 and 6 of `value` as bits 7, 6 and 5."""
+    return sum((value >> (3 * place) & 1) << (7 - place) for place in range(3))
+
+
+VOC_CLASSES = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+VOC_2012 = LabelSpace(name="voc", classes=VOC_CLASSES, palette=voc_colour_map(len(VOC_CLASSES)))
+"""Background and 20 object classes; 255 is the border of objects, which is neither trained on nor scored."""
+
+_MASK_FOLDER_OF_SPLIT = {
+    "train": "SegmentationClass",
+    "val": "SegmentationClass",
+    "trainval": "SegmentationClass",
+    "trainaug": "SegmentationClassAug",
+    "trainval_aug": "SegmentationClassAug",
+}
+
+
+class VOC2012(ImageMaskFiles):
+    """Pascal VOC 2012 in the layout of the devkit.
+
+    The 255 border of the official masks stays 255 in training and in evaluation, as in the devkit's own score.
+
+    Args:
+        split: "train", "val" or "trainval" (masks in `SegmentationClass`), "trainaug" or "trainval_aug"
+            (masks in `SegmentationClassAug`); the list is `ImageSets/Segmentation/<split>.txt`.
+        root: The folder `VOC2012`, or one that holds `VOC2012` or `VOCdevkit/VOC2012`.
+
+    Raises:
+        AtrousError: Unknown split; folder, list, image or mask missing; empty list.
+    """
+
+    def __init__(self, split: str, *, root: str | Path) -> None:
+        if split not in _MASK_FOLDER_OF_SPLIT:
+            raise AtrousError(f"voc: unknown split {split!r}; choose one of {', '.join(_MASK_FOLDER_OF_SPLIT)}")
+        folder = _find_voc(Path(root))
+        lines = read_list(folder / "ImageSets" / "Segmentation" / f"{split}.txt", of="voc")
+        names = [Path(line).stem for line in lines]  # DeepLab's own lists hold paths
+        masks = folder / _MASK_FOLDER_OF_SPLIT[split]
+        if not masks.is_dir():
+            hint = "; it holds the masks of SBD converted to VOC ids" if masks.name == "SegmentationClassAug" else ""
+            raise AtrousError(f"voc: split {split!r} needs the folder {masks}, which does not exist{hint}")
+        super().__init__(
+            VOC_2012,
+            split,
+            names=names,
+            images=[folder / "JPEGImages" / f"{name}.jpg" for name in names],
+            masks=[masks / f"{name}.png" for name in names],
+        )
+
+
+def _find_voc(root: Path) -> Path:
+    for folder in (root / "VOCdevkit" / "VOC2012", root / "VOC2012", root):
+        if (folder / "JPEGImages").is_dir() and (folder / "ImageSets" / "Segmentation").is_dir():
+            return folder
+    raise AtrousError(
+        f"voc: no VOC 2012 in {root.absolute()}; expected JPEGImages and ImageSets/Segmentation there, in VOC2012 or "
+        "in VOCdevkit/VOC2012: unpack VOCtrainval_11-May-2012.tar there or point data.root to it"
+    )

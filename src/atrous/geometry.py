@@ -1,0 +1,114 @@
+"""The two grids on which feature maps lie, and all that follows from the difference between them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from fractions import Fraction
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Size = tuple[int, int]
+"""Height and width."""
+
+
+def size_of(image: Tensor) -> Size:
+    """Height and width of a tensor ...×H×W."""
+    return image.shape[-2], image.shape[-1]
+
+
+class Grid(StrEnum):
+    """Where feature ``i`` of a map with stride ``s`` lies in the image.
+
+    ``points``: on pixel ``s·i``, because all kernels are odd; an image of ``s·n + 1`` pixels has ``n + 1`` features,
+    the outermost on its corners (DeepLab's 513 → 33). ``cells``: in the middle of pixels ``s·i … s·i + s − 1``, because
+    kernels are even (patch embeddings); an image of ``s·n`` pixels has ``n`` features.
+    """
+
+    POINTS = "points"
+    CELLS = "cells"
+
+    @property
+    def extra(self) -> int:
+        """Features, and pixels, that a map has beyond a whole number of strides: the one on the far corner."""
+        return 1 if self is Grid.POINTS else 0
+
+    def features(self, pixels: int, stride: int) -> int:
+        """Features along a side of an image that is extended to whole strides."""
+        return -(-(pixels - self.extra) // stride) + self.extra
+
+    def pixels(self, features: int, stride: int) -> int:
+        """Pixels from the first of a number of features to the last, with all that is theirs: the inverse."""
+        return stride * (features - self.extra) + self.extra
+
+    def stride(self, pixels: int, features: int) -> int:
+        """Pixels from one feature to the next along a side; at least 1."""
+        return max(1, (pixels - self.extra) // max(1, features - self.extra))
+
+    def place(self, stride: int) -> int:
+        """The pixel on which the first feature lies; on a grid of cells, the one below and right of its middle."""
+        return 0 if self is Grid.POINTS else stride // 2
+
+    def overhang(self, side: int) -> int:
+        """Pixels of the first feature's window of this side that lie before the image."""
+        return side // 2 if self is Grid.POINTS else 0
+
+    def scaled(self, size: Size, scale: Fraction) -> Size:
+        """Size of an image at another scale, with its features on the same places; rounded down."""
+        height, width = (int((extent - self.extra) * scale) + self.extra for extent in size)
+        return height, width
+
+    def missing(self, size: Size, multiple: int) -> Size:
+        """Rows and columns that an image lacks for its outermost features to lie on the border.
+
+        Args:
+            size: The image's own.
+            multiple: Pixels of which there must be a multiple, plus one on a grid of points.
+        """
+        height, width = ((self.extra - extent) % multiple for extent in size)
+        return height, width
+
+    def resize(self, feature: Tensor, size: Size) -> Tensor:
+        """Interpolate B×C×h×w bilinearly to B×C×H×W, so that features keep their places.
+
+        On a grid of points this is TensorFlow's ``align_corners=True`` of the DeepLab papers.
+        """
+        if size_of(feature) == size:
+            return feature
+        return F.interpolate(feature, size=size, mode="bilinear", align_corners=self is Grid.POINTS)
+
+    def shrink_labels(self, labels: Tensor, size: Size, *, extension: int, ignore_index: int = 255) -> Tensor:
+        """Take the label of the pixel on which each score lies (DeepLabv1 §3.1: training on labels shrunk by 8).
+
+        Args:
+            labels: Class ids B×H×W.
+            size: Height and width of the scores.
+            extension: Multiple of pixels to which images are extended; see ``Segmentor.extension``.
+            ignore_index: Label of what lies outside the image.
+
+        Returns:
+            Class ids B×h×w.
+        """
+        bottom, right = self.missing(size_of(labels), extension)
+        extended = F.pad(labels, (0, right, 0, bottom), value=ignore_index)  # B×H'×W'
+        down, across = (self.stride(*pair) for pair in zip(size_of(extended), size, strict=True))
+        shrunk = extended[..., self.place(down) :: down, self.place(across) :: across]
+        return shrunk[..., : size[0], : size[1]]
+
+    def lay_out(self, windows: Tensor, size: Size, *, side: int) -> Tensor:
+        """Lay out square windows B×(C·side²)×h×w next to each other and cut the image out: B×C×H×W.
+
+        Channels count classes first, then the window's rows, then its columns. On a grid of cells the window of feature
+        ``i`` begins at pixel ``side·i``; on one of points, where the feature lies on that pixel, half a window earlier.
+
+        Args:
+            windows: What the network says about the window of each feature.
+            size: Height and width of the image.
+            side: Height and width of a window.
+        """
+        return self.cut_out(F.pixel_shuffle(windows, side), size, side=side)
+
+    def cut_out(self, laid_out: Tensor, size: Size, *, side: int) -> Tensor:
+        """The image B×C×H×W in windows that lie next to each other, B×C×(h·side)×(w·side)."""
+        first = self.overhang(side)
+        return laid_out[..., first : first + size[0], first : first + size[1]]

@@ -1,0 +1,6 @@
+"""Models: all that lies between an image and its logits, plain PyTorch."""
+
+from atrous.models.multi_scale_segmentor import MultiScaleSegmentor
+from atrous.models.segmentor import Segmentor
+
+__all__ = ["MultiScaleSegmentor", "Segmentor"]

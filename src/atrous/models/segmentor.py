@@ -1,0 +1,219 @@
+"""The segmentation network that users hold, save and export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atrous.errors import AtrousError, require_range
+from atrous.geometry import size_of
+from atrous.models.backbones.backbone import Backbone
+from atrous.models.heads.head import Head
+from atrous.models.upsamplers.bilinear import Bilinear
+from atrous.models.upsamplers.upsampler import Upsampler
+
+Outputs = Literal["logits", "all", "scores"]
+
+
+class Segmentor(nn.Module):
+    """Preprocessing, backbone, head and upsampler in one module.
+
+    Images are RGB with values 0…255, of any size. They are normalised as the backbone's weights expect and extended at
+    the lower and right border with the mean colour until the outermost features lie on the border (a multiple of the
+    output stride plus one pixel: the papers' 513 and 769 need no extension). So features lie at the same place relative
+    to the pixels whatever the image's size, and logits are cut back to the image's own size.
+
+    Args:
+        backbone: The feature extractor.
+        head: Called with the backbone's maps and the number of channels that the upsampler takes.
+        num_classes: Number of classes.
+        upsampler: Called with ``grid`` and ``num_classes``.
+        auxiliary: Called like ``head``; a second head that only takes part in training.
+        auxiliary_weight: Weight of its loss.
+        multi_grid: Factors on the atrous rates of the units of the backbone's last stage (v3 §3.2.1).
+        batch_norm_momentum: Weight of a new batch in the running statistics of every batch norm (1 − decay in
+            TensorFlow's terms: 0.0003 in the papers); ``None`` keeps PyTorch's 0.1.
+        batch_norm_eps: Small number in the denominator of every batch norm; ``None`` keeps each layer's own.
+        extend: Extend images as described above; otherwise the network gets them as they are, as the networks of
+            torchvision and mmsegmentation do.
+
+    Raises:
+        AtrousError: The parts do not go together, or a number is out of range.
+
+    Attributes:
+        loss_weights: Weight of the loss of every output that training sees; ``main`` is the one that is used.
+        input_scales: Scales at which the network looks at its input.
+    """
+
+    input_scales: tuple[float, ...] = (1.0,)
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: Callable[..., Head],
+        num_classes: int,
+        upsampler: Callable[..., Upsampler] = Bilinear,
+        auxiliary: Callable[..., Head] | None = None,
+        auxiliary_weight: float = 0.4,
+        multi_grid: Sequence[int] | None = None,
+        batch_norm_momentum: float | None = None,
+        batch_norm_eps: float | None = None,
+        extend: bool = True,
+    ) -> None:
+        super().__init__()
+        require_range("model.auxiliary_weight", auxiliary_weight, at_least=0)
+        require_range("model.batch_norm_momentum", batch_norm_momentum, above=0, at_most=1)
+        require_range("model.batch_norm_eps", batch_norm_eps, above=0)
+        self.num_classes = num_classes
+        self.backbone = backbone
+        self.extend = extend
+        if multi_grid is not None:
+            backbone.set_multi_grid(multi_grid)
+        self.upsampler = upsampler(grid=backbone.grid, num_classes=num_classes)
+        self.head = self._join(head, self.upsampler.score_channels)
+        self.auxiliary = None if auxiliary is None else self._join(auxiliary, num_classes)
+        self.loss_weights: Mapping[str, float] = {"main": 1.0} | (
+            {} if auxiliary is None else {"auxiliary": auxiliary_weight}
+        )
+        if self.upsampler.ratio not in (None, self.head.stride):
+            raise AtrousError(
+                f"upsampler.ratio={self.upsampler.ratio} does not fit this head, whose scores have stride "
+                f"{self.head.stride}: set upsampler.ratio={self.head.stride}"
+            )
+        if self.upsampler.ratio is not None and not extend:
+            raise AtrousError(
+                f"model.extend=false does not go with {type(self.upsampler).__name__}, which makes whole strides of "
+                "pixels: set model.extend=true or upsampler=bilinear"
+            )
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = module.momentum if batch_norm_momentum is None else batch_norm_momentum
+                module.eps = module.eps if batch_norm_eps is None else batch_norm_eps
+        self.register_buffer("mean", _per_channel(backbone.mean), persistent=False)
+        self.register_buffer("std", _per_channel(backbone.std), persistent=False)
+
+    def _join(self, head: Callable[..., Head], channels: int) -> Head:
+        built = head(self.backbone.maps, channels)
+        built.inherit(self.backbone)
+        return built
+
+    @property
+    def output_stride(self) -> int:
+        """Stride of the backbone's last feature map."""
+        return self.backbone.output_stride
+
+    @property
+    def extension(self) -> int:
+        """Images are extended to a multiple of this many pixels (plus one, on a grid of points)."""
+        return self.output_stride
+
+    def set_output_stride(self, output_stride: int) -> None:
+        """Trade strides for atrous rates throughout, with the same weights (v3 §4.1: train at 16, test at 8).
+
+        Raises:
+            AtrousError: The backbone cannot have this output stride, or the upsampler is made for another one.
+        """
+        before = self.output_stride
+        self.backbone.set_output_stride(output_stride)
+        for head in filter(None, (self.head, self.auxiliary)):
+            head.set_output_stride(output_stride)
+        ratio = self.upsampler.ratio
+        if ratio not in (None, self.head.stride):
+            self.set_output_stride(before)
+            raise AtrousError(
+                f"output stride {output_stride} is impossible for this network: its {type(self.upsampler).__name__} "
+                f"was trained to enlarge scores {ratio} times; keep output stride {before}"
+            )
+
+    def preprocessing(self) -> dict[str, object]:
+        """How images become inputs, as plain data for a checkpoint."""
+        return {
+            "channels": "RGB",
+            "range": [0, 255],
+            "mean": [255 * value for value in self.backbone.mean],
+            "std": [255 * value for value in self.backbone.std],
+            "extension": "lower and right border, mean colour, to a multiple of the output stride"
+            + (f" plus {self.backbone.grid.extra}" if self.backbone.grid.extra else "")
+            if self.extend
+            else "none",
+        }
+
+    def forward(self, image: Tensor, *, outputs: Outputs = "logits") -> Tensor | dict[str, Tensor]:
+        """Compute logits.
+
+        Args:
+            image: B×3×H×W, RGB, uint8 or float, 0…255.
+            outputs: ``logits`` of the main output alone; ``all`` outputs that training sees, by name; or the
+                ``scores`` of all of them at their own resolution.
+
+        Returns:
+            Logits B×C×H×W, or for each name logits or scores B×C×h×w.
+        """
+        height, width = image.shape[-2:]
+        extended = self.preprocess(image)
+        if outputs == "logits":
+            logits = self._enlarge(self.scores(extended), extended, upsampler=self.upsampler)
+            return logits[..., :height, :width]  # back to the image's own size
+        scores = self.training_scores(extended)
+        if outputs == "scores":
+            if not isinstance(self.upsampler, Bilinear):
+                raise AtrousError(
+                    f"scores of a {type(self.upsampler).__name__} are no class scores, so the loss cannot be taken on "
+                    "them: set task.loss_resolution=labels"
+                )
+            return scores
+        return {
+            name: self._enlarge(score, extended, upsampler=self.upsampler if name == "main" else None)[
+                ..., :height, :width
+            ]
+            for name, score in scores.items()
+        }
+
+    def scores(self, extended: Tensor) -> Tensor:
+        """What the head makes of normalised, extended images: B×D×h×w."""
+        scores: Tensor = self.head(self.backbone(extended))
+        return scores
+
+    def training_scores(self, extended: Tensor) -> dict[str, Tensor]:
+        """Scores of every output that has a loss, by name."""
+        features = self.backbone(extended)
+        scores = {"main": self.head(features)}
+        if self.auxiliary is not None:
+            scores["auxiliary"] = self.auxiliary(features)
+        return scores
+
+    def preprocess(self, image: Tensor) -> Tensor:
+        """Normalise and extend images B×3×H×W; see the class."""
+        normalized = (image.to(self.mean.dtype) - self.mean) / self.std
+        bottom, right = self.backbone.grid.missing(size_of(image), self.extension) if self.extend else (0, 0)
+        return F.pad(normalized, (0, right, 0, bottom)) if bottom or right else normalized  # 0 is the mean color
+
+    def _enlarge(self, scores: Tensor, extended: Tensor, *, upsampler: Upsampler | None) -> Tensor:
+        """Logits in float32 under autocast too: rounded to bf16, classes would tie and the first of them win."""
+        size = size_of(extended)
+        at_least_float32 = torch.promote_types(scores.dtype, torch.float32)
+        with _without_autocast(scores.device.type):
+            if upsampler is None:
+                return self.backbone.grid.resize(scores.to(at_least_float32), size)
+            # in a network of half precision throughout, so are the weights of the upsampler
+            precision = next((weight.dtype for weight in upsampler.parameters()), at_least_float32)
+            logits: Tensor = upsampler(scores.to(precision), size)
+            return logits
+
+
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
+
+
+def _per_channel(values: tuple[float, float, float]) -> Tensor:
+    return 255 * torch.tensor(values).view(1, 3, 1, 1)

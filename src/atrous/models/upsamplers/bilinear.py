@@ -1,0 +1,30 @@
+"""Bilinear interpolation that keeps features where they lie in the image."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from atrous.geometry import Grid, Size
+from atrous.models.upsamplers.upsampler import Upsampler
+
+
+class Bilinear(Upsampler):
+    """Parameter-free upsampling of class scores (DeepLabv1 §3.1, v3 §4.1, v3+ §3.1).
+
+    Args:
+        grid: Grid of the backbone.
+        num_classes: Number of classes.
+        align_corners: Whether the outermost scores lie on the image's corners or half a cell inside, whatever the
+            backbone's grid: for networks that were trained so; ``None`` as the grid has them.
+    """
+
+    def __init__(self, *, grid: Grid, num_classes: int, align_corners: bool | None = None) -> None:
+        super().__init__()
+        self.score_channels = num_classes
+        self.grid = grid
+        if align_corners is not None:
+            self.grid = Grid.POINTS if align_corners else Grid.CELLS
+
+    def forward(self, scores: Tensor, size: Size) -> Tensor:
+        """Interpolate scores B×C×h×w to logits B×C×H×W."""
+        return self.grid.resize(scores, size)

@@ -1,0 +1,21 @@
+"""Where things lie: in a checkout beside the sources, in an installed package within it and in the working folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_INSTALLED = (_PACKAGE / "conf").is_dir()
+
+CONFIGURATION = _PACKAGE / "conf" if _INSTALLED else _PACKAGE.parents[1] / "conf"
+"""The folder of the configuration files."""
+
+
+def project() -> Path:
+    """The folder that ``data/`` and ``logs/`` are in: the checkout, or where an installed command was started."""
+    return Path.cwd() if _INSTALLED else CONFIGURATION.parent
+
+
+def command(name: str) -> str:
+    """How a command is called from a shell, such as ``python src/train.py``."""
+    return f"atrous {name}" if _INSTALLED else f"python src/{name}.py"

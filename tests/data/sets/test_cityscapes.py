@@ -1,0 +1,56 @@
+"""Cityscapes' own folders and label ids, on generated files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from atrous.data.sets.cityscapes import CITYSCAPES, Cityscapes
+from atrous.errors import AtrousError
+
+TRAIN_ID = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14,
+            28: 15, 31: 16, 32: 17, 33: 18}  # fmt: skip
+"""The authors' table (cityscapesScripts, labels.py)."""
+
+
+@pytest.mark.parametrize(("split", "length"), [("train", 2), ("val", 1), ("trainval", 3)])
+def test_frames_of_all_cities(cityscapes_folder: Path, split: str, length: int) -> None:
+    data = Cityscapes(split, root=cityscapes_folder)
+    assert len(data) == length
+    assert all(data[index].image.shape == (32, 64, 3) for index in range(length))
+
+
+def test_label_ids_become_train_ids_and_the_rest_void(cityscapes_folder: Path) -> None:
+    mask = Cityscapes("val", root=cityscapes_folder.parent)[0].mask
+    raw = np.arange(32 * 64).reshape(32, 64) // 60 % 34
+    for label in range(34):
+        assert set(np.unique(mask[raw == label])) == {TRAIN_ID.get(label, 255)}
+
+
+def test_predictions_go_back_to_label_ids() -> None:
+    """What the test server wants."""
+    assert CITYSCAPES.decode(np.arange(19)).tolist() == list(TRAIN_ID)
+
+
+def test_class_names() -> None:
+    assert CITYSCAPES.classes[0] == "road"
+    assert CITYSCAPES.classes[18] == "bicycle"
+    assert len(set(CITYSCAPES.palette)) == 19
+
+
+def test_mistakes_are_explained(cityscapes_folder: Path) -> None:
+    with pytest.raises(
+        AtrousError, match=r"unknown split 'test'; choose one of train, val, trainval \(the test server"
+    ):
+        Cityscapes("test", root=cityscapes_folder)
+    with pytest.raises(AtrousError, match=r"no Cityscapes in .*expected leftImg8bit and gtFine"):
+        Cityscapes("val", root=cityscapes_folder / "gtFine")
+    next((cityscapes_folder / "gtFine" / "val").rglob("*.png")).unlink()
+    with pytest.raises(AtrousError, match=r"lindau_000000_000019_gtFine_labelIds.png: mask file .* is missing"):
+        Cityscapes("val", root=cityscapes_folder)
+    shutil.rmtree(cityscapes_folder / "leftImg8bit" / "val")
+    with pytest.raises(AtrousError, match=r"no frame in .*unpack leftImg8bit_trainvaltest\.zip in"):
+        Cityscapes("val", root=cityscapes_folder)

@@ -1,0 +1,66 @@
+"""What every inference promises, asked of every one that a user can choose."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import atrous.inference
+from atrous.composition import build
+from atrous.inference import Inference, InferenceProtocol
+from atrous.metrics import Protocol
+from atrous.models import Segmentor
+from atrous.models.backbones import TimmBackbone
+from atrous.models.heads import DeepLabV3Head
+
+FOLDER = Path(__file__).parents[2] / "conf" / "inference"
+CHOICES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def chosen(name: str) -> Inference:
+    node = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    for base in node.pop("defaults", []):
+        if base != "_self_":
+            node = yaml.safe_load((FOLDER / f"{base}.yaml").read_text(encoding="utf-8")) | node
+    inference: Inference = build(node)
+    return inference
+
+
+@pytest.fixture(scope="module")
+def network() -> Segmentor:
+    torch.manual_seed(0)
+    return Segmentor(backbone=TimmBackbone("test_resnet"), head=DeepLabV3Head, num_classes=4).eval()
+
+
+def test_all_of_them_keep_the_contract() -> None:
+    shown = [kind for _, kind in inspect.getmembers(atrous.inference, inspect.isclass) if kind is not InferenceProtocol]
+    assert all(issubclass(kind, Inference) for kind in shown)
+    assert {type(chosen(name)) for name in CHOICES} == set(shown) - {Inference}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_each_says_in_the_protocol_what_it_does(name: str) -> None:
+    """A score whose protocol is silent about the inference could not be compared with another."""
+    plain = Protocol("toy", "val", 16)
+    said = chosen(name).protocol
+    assert said.keys() <= InferenceProtocol.__annotations__.keys()
+    assert InferenceProtocol.__annotations__.keys() <= {field.name for field in dataclasses.fields(Protocol)}
+    protocol = dataclasses.replace(plain, **said)
+    assert (protocol == plain) == (name == "whole_image")
+    assert Protocol.from_dict(protocol.to_dict()) == protocol
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_each_gives_probabilities_at_the_image_s_own_size(name: str, network: Segmentor) -> None:
+    image = torch.randint(0, 256, (2, 3, 45, 38), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    with torch.no_grad():
+        probabilities = chosen(name)(network, image)
+    assert probabilities.shape == (2, 4, 45, 38)
+    assert probabilities.dtype == torch.float32
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, 45, 38))
+    assert len(probabilities.argmax(dim=1).unique()) > 1
