@@ -113,7 +113,7 @@ def write_picture(path: Path, size: tuple[int, int], seed: int) -> None:
 
 
 def write_ids(path: Path, ids: np.ndarray, palette: Sequence[int] | None) -> None:
-    """Write label ids as a greyscale PNG or, with 768 palette entries, as a palette PNG."""
+    """Write label ids as a grayscale PNG or, with 768 palette entries, as a palette PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(ids.astype(np.uint8))
     if palette is not None:

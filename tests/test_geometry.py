@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import partial
 
 import pytest
@@ -76,3 +77,56 @@ def test_labels_fit_the_scores_of_every_scale() -> None:
         shrunk = Grid.POINTS.shrink_labels(mask, size, extension=network.extension)
         assert torch.equal(shrunk, looked_up(mask, size, stride, Grid.POINTS)), name
         assert bool(torch.isfinite(CrossEntropy()(scores[name], shrunk)))
+
+
+def test_the_papers_sizes() -> None:
+    """DeepLab's crops of 513 and 769 pixels have 33 and 49 features at output stride 16 and are not extended."""
+    for pixels, features in ((513, 33), (769, 49)):
+        assert Grid.POINTS.features(pixels, 16) == features
+        assert Grid.POINTS.pixels(features, 16) == pixels
+        assert Grid.POINTS.missing((pixels, pixels), 16) == (0, 0)
+        assert Grid.POINTS.stride(pixels, features) == 16
+    assert Grid.CELLS.features(224, 32) == 7
+    assert Grid.CELLS.missing((224, 224), 32) == (0, 0)
+
+
+@pytest.mark.parametrize("grid", list(Grid))
+@pytest.mark.parametrize("stride", [1, 4, 16])
+def test_an_extended_image_ends_with_its_last_feature(grid: Grid, stride: int) -> None:
+    for pixels in range(1, 70):
+        (missing, _) = grid.missing((pixels, 1), stride)
+        features = grid.features(pixels, stride)
+        assert 0 <= missing < stride
+        assert grid.pixels(features, stride) == pixels + missing
+        # the place of the last feature is inside the extended image, and one stride further is outside
+        last = stride * (features - 1) + grid.place(stride)
+        assert last < pixels + missing <= last + stride
+
+
+@pytest.mark.parametrize("grid", list(Grid))
+def test_scales_keep_whole_strides(grid: Grid) -> None:
+    """v2's 0.75 and 0.5 of an image of whole strides of 32 pixels have whole strides of 8 again."""
+    size = (grid.pixels(12, 32), grid.pixels(7, 32))
+    for scale in (Fraction(3, 4), Fraction(1, 2)):
+        scaled = grid.scaled(size, scale)
+        assert grid.missing(scaled, 8) == (0, 0)
+        assert [grid.features(extent, 8) for extent in scaled] == [
+            int((grid.features(extent, 8) - grid.extra) * scale) + grid.extra for extent in size
+        ]
+
+
+@pytest.mark.parametrize("grid", list(Grid))
+@pytest.mark.parametrize("side", [2, 8])
+def test_windows_lie_around_or_after_their_features(grid: Grid, side: int) -> None:
+    """A window that says its feature's number in every pixel, laid out and looked up pixel by pixel."""
+    rows, columns, classes = 4, 5, 2
+    number = torch.arange(rows * columns, dtype=torch.float32).view(1, 1, rows, columns)
+    windows = torch.cat([number, number + 100], 1).repeat_interleave(side**2, 1)
+    size = (grid.pixels(rows, side), grid.pixels(columns, side))
+    image = grid.lay_out(windows, size, side=side)
+    assert image.shape == (1, classes, *size)
+    before = side // 2 if grid is Grid.POINTS else 0
+    for i in range(size[0]):
+        for j in range(size[1]):
+            feature = (i + before) // side * columns + (j + before) // side
+            assert image[0, :, i, j].tolist() == [feature, feature + 100]

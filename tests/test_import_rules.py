@@ -75,7 +75,7 @@ def reached(part: str) -> dict[str, str]:
     while queue:
         module = queue.pop()
         for name in imports(module):
-            # a package's own initialisation runs before any of its modules
+            # a package's own initialization runs before any of its modules
             parents = [".".join(name.split(".")[: i + 1]) for i in range(name.count(".") + 1)]
             for each in parents if parents[0] == "atrous" else [parents[0]]:
                 if each not in asked and (each in MODULES or parents[0] != "atrous"):

@@ -28,7 +28,7 @@ class Recipe:
         source: Where the score stands.
         miou: The score that the recipe is to reproduce; None where the paper has none for it.
         backbone: timm's name, or vgg16.
-        steps: Optimiser steps.
+        steps: Optimizer steps.
         batch: Crops a step.
         crop: Height and width of the crops.
         learning_rate: Base learning rate.
@@ -343,7 +343,7 @@ def test_the_papers_numbers(name: str, recipe: Callable[[str], DictConfig]) -> N
     config, row = recipe(name), PAPERS[name]
     values = said(config)
     assert values == {field: getattr(row, field) for field in values}
-    # what all papers share: one SGD (v2 §4.1, v3 §4.1), mirrored images, no warm-up, no colours, no clipping
+    # what all papers share: one SGD (v2 §4.1, v3 §4.1), mirrored images, no warm-up, no colors, no clipping
     assert (config.optimizer._target_, config.optimizer.momentum) == ("torch.optim.SGD", 0.9)
     assert not config.optimizer.nesterov
     assert (config.augment.flip, config.augment.color, config.scheduler.warmup_steps) == (0.5, None, 0)

@@ -19,7 +19,7 @@ BUILT = object()
 """Stands for an object that the configuration describes; whether it fits shows when it is built."""
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
-_LARGEST = 2**32 - 1  # of the seeds; sizes and counts end long before, and libraries overflow behind it
+_LARGEST = 2**32 - 1  # of the seeds; sizes and counts end long before, and libraries overflow beyond it
 
 
 def require_argument(target: Callable[..., Any], name: str, value: object, *, key: str) -> None:

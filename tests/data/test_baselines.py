@@ -33,7 +33,7 @@ class Fixed(SegmentationDataset):
 
 
 def random_dataset(seed: int, count: int = 3, side: int = 9) -> Fixed:
-    """Noise in which colour and class have something to do with each other."""
+    """Noise in which color and class have something to do with each other."""
     rng = np.random.default_rng(seed)
     masks = rng.choice(np.array([0, 0, 0, 1, 1, 2, 255], np.uint8), (count, side, side))
     images = rng.integers(0, 256, (count, side, side, 3), np.uint8)
@@ -42,9 +42,9 @@ def random_dataset(seed: int, count: int = 3, side: int = 9) -> Fixed:
 
 
 def pixels(dataset: Fixed) -> list[tuple[tuple[int, int, int], int]]:
-    """(Colour, class) of each pixel that counts."""
-    colours = dataset.images.reshape(-1, 3).tolist()
-    return [((r, g, b), c) for (r, g, b), c in zip(colours, dataset.masks.ravel().tolist(), strict=True) if c != 255]
+    """(Color, class) of each pixel that counts."""
+    colors = dataset.images.reshape(-1, 3).tolist()
+    return [((r, g, b), c) for (r, g, b), c in zip(colors, dataset.masks.ravel().tolist(), strict=True) if c != 255]
 
 
 def mean_iou(pairs: list[tuple[int, int]]) -> float:
@@ -59,29 +59,29 @@ def mean_iou(pairs: list[tuple[int, int]]) -> float:
 
 
 class SlowPosterior:
-    """P(class | colour) by the definition: a count at each level, leaning on the level that is twice as coarse."""
+    """P(class | color) by the definition: a count at each level, leaning on the level that is twice as coarse."""
 
     def __init__(self, training: list[tuple[tuple[int, int, int], int]], levels: int) -> None:
         self.levels = levels
         self.counts: dict[tuple[int, tuple[int, ...]], Counter[int]] = defaultdict(Counter)
         self.prior = Counter(label for _, label in training)
         self.total = len(training)
-        for colour, label in training:
+        for color, label in training:
             steps = 2
             while steps <= levels:
-                self.counts[steps, self.bin(colour, steps)][label] += 1
+                self.counts[steps, self.bin(color, steps)][label] += 1
                 steps *= 2
 
     @staticmethod
-    def bin(colour: tuple[int, int, int], steps: int) -> tuple[int, ...]:
-        return tuple(value * steps // 256 for value in colour)
+    def bin(color: tuple[int, int, int], steps: int) -> tuple[int, ...]:
+        return tuple(value * steps // 256 for value in color)
 
-    def __call__(self, colour: tuple[int, int, int], label: int) -> Fraction:
+    def __call__(self, color: tuple[int, int, int], label: int) -> Fraction:
         probability = Fraction(self.prior[label], self.total)
         # The coarsest level is the whole cube, smoothed by itself: the prior again.
         steps = 2
         while steps <= self.levels:
-            counts = self.counts[steps, self.bin(colour, steps)]
+            counts = self.counts[steps, self.bin(color, steps)]
             probability = (counts[label] + BACK_OFF * probability) / (counts.total() + BACK_OFF)
             steps *= 2
         return probability
@@ -99,22 +99,22 @@ def test_both_baselines_equal_the_definition(seed: int, levels: int) -> None:
 
     posterior = SlowPosterior(seen, levels)
 
-    def likely(colour: tuple[int, int, int], weighted: bool) -> int:
-        return max(range(3), key=lambda label: posterior(colour, label) / (1 if weighted else posterior.prior[label]))
+    def likely(color: tuple[int, int, int], weighted: bool) -> int:
+        return max(range(3), key=lambda label: posterior(color, label) / (1 if weighted else posterior.prior[label]))
 
     weighted = max(
-        (True, False), key=lambda choice: mean_iou([(truth, likely(colour, choice)) for colour, truth in seen])
+        (True, False), key=lambda choice: mean_iou([(truth, likely(color, choice)) for color, truth in seen])
     )
-    expected = mean_iou([(truth, likely(colour, weighted)) for colour, truth in met])
-    assert scores["colour"].miou == pytest.approx(expected)
+    expected = mean_iou([(truth, likely(color, weighted)) for color, truth in met])
+    assert scores["color"].miou == pytest.approx(expected)
 
 
-def test_colour_is_perfect_where_colour_is_everything() -> None:
+def test_color_is_perfect_where_color_is_everything() -> None:
     masks = np.random.default_rng(0).integers(0, 3, (4, 40, 40), dtype=np.uint8)
     images = np.array([(20, 20, 20), (220, 20, 20), (20, 20, 220)], np.uint8)[masks]
     dataset = Fixed(images, masks)
     scores = score_baselines(dataset, dataset)
-    assert scores["colour"].miou == 1.0
+    assert scores["color"].miou == 1.0
     assert scores["constant"].pixel_accuracy == pytest.approx((masks == masks.ravel()[0]).mean(), abs=0.02)
 
 
@@ -136,7 +136,7 @@ def test_a_class_that_training_never_showed_is_not_predicted() -> None:
     dataset = random_dataset(2)
     dataset.masks[dataset.masks == 2] = 0
     scores = score_baselines(dataset, dataset)
-    assert np.isnan(scores["colour"].iou[2])
+    assert np.isnan(scores["color"].iou[2])
 
 
 def test_samples_limit_the_training_images_and_are_spread() -> None:
@@ -155,7 +155,7 @@ def test_errors_name_the_value() -> None:
     empty = Fixed(dataset.images, np.full_like(dataset.masks, 255))
     with pytest.raises(AtrousError, match=r"'tiny'.*'other'"):
         score_baselines(dataset, other)
-    with pytest.raises(AtrousError, match="no labelled pixel"):
+    with pytest.raises(AtrousError, match="no labeled pixel"):
         score_baselines(empty, dataset)
     with pytest.raises(AtrousError, match="12 levels"):
         score_baselines(dataset, dataset, levels=12)

@@ -85,7 +85,7 @@ def test_processes_together_train_on_the_batch_of_one(module: Callable[..., Segm
 
 
 def test_accumulation_lengthens_the_chunk(module: Callable[..., SegmentationDataModule]) -> None:
-    """``validate_every`` counts optimiser steps, the loader batches."""
+    """``validate_every`` counts optimizer steps, the loader batches."""
     assert len(module(0, 1, accumulate=4).train_dataloader()) == 12
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atrous.data.label_space import IGNORE_COLOUR, LabelSpace
+from atrous.data.label_space import IGNORE_COLOR, LabelSpace
 from atrous.errors import AtrousError
 
 # raw ids out of order and with gaps, two void ids: what Cityscapes does
@@ -77,10 +77,10 @@ def test_colorize_paints_each_pixel_with_its_class() -> None:
     painted = STREETS.colorize(mask)
     assert painted.dtype == np.uint8
     assert painted.shape == (2, 2, 3)
-    assert [tuple(pixel) for pixel in painted.reshape(-1, 3).tolist()] == [*STREETS.palette, IGNORE_COLOUR]
+    assert [tuple(pixel) for pixel in painted.reshape(-1, 3).tolist()] == [*STREETS.palette, IGNORE_COLOR]
 
 
-def test_png_palette_makes_pillow_show_the_same_colours_as_colorize() -> None:
+def test_png_palette_makes_pillow_show_the_same_colors_as_colorize() -> None:
     mask = np.array([[0, 1], [2, 255]], dtype=np.uint8)
     picture = Image.fromarray(mask)
     picture.putpalette(STREETS.png_palette())
@@ -106,7 +106,7 @@ def test_raw_ids_default_to_train_ids() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"palette": ((0, 0, 0),)}, "1 colours for 3 classes"),
+        ({"palette": ((0, 0, 0),)}, "1 colors for 3 classes"),
         ({"raw_ids": (1, 2)}, "2 raw ids for 3 classes"),
         ({"raw_ids": (7, 7, 23)}, "raw ids must differ"),
         ({"ignored_raw_ids": (7,)}, "raw ids must differ"),

@@ -1,4 +1,4 @@
-"""Padding to a fixed size against the network on an image that was normalised and padded by hand."""
+"""Padding to a fixed size against the network on an image that was normalized and padded by hand."""
 
 from __future__ import annotations
 

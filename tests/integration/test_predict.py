@@ -119,10 +119,10 @@ def test_folder(predict: Predict, tmp_path: Path, run_folder: Path, images: Path
         assert ids.shape == wanted.shape == SIZES["a" if name == "f.bmp" else name.removesuffix(".png")]
         assert np.mean(ids == wanted) > 0.999
         occurring |= set(ids.flatten().tolist())
-        colours = np.array(Image.open(mask).convert("RGB"))
+        colors = np.array(Image.open(mask).convert("RGB"))
         table = dict(zip(STREET.raw_ids, STREET.palette, strict=True))
         painted = np.array([table[value] for value in ids.flatten().tolist()]).reshape(*ids.shape, 3)
-        assert (colours == painted).all()
+        assert (colors == painted).all()
         overlay = np.array(Image.open(tmp_path / "four" / "overlay" / f"{name}.jpg")).astype(float)
         picture = np.array(Image.open(images / source).convert("RGB"))
         assert np.abs(overlay - (0.75 * picture + 0.25 * painted)).mean() < 4

@@ -14,7 +14,7 @@ from atrous.data.dataset import SegmentationDataset
 from atrous.data.sets.camvid import CamVid
 from atrous.data.sets.cityscapes import Cityscapes
 from atrous.data.sets.person_part import PersonPart
-from atrous.data.sets.voc import VOC2012, voc_colour_map
+from atrous.data.sets.voc import VOC2012, voc_color_map
 
 pytestmark = pytest.mark.integration
 
@@ -66,9 +66,9 @@ def test_voc_trainaug_reads_masks_without_border_beyond_the_official_ones(voc: P
     assert all((data[index].mask != 255).all() for index in further[::100])
 
 
-def test_voc_colours_are_those_in_the_real_files(voc: Path) -> None:
+def test_voc_colors_are_those_in_the_real_files(voc: Path) -> None:
     data = VOC2012("val", root=voc)
-    expected = [value for colour in voc_colour_map(256) for value in colour]
+    expected = [value for color in voc_color_map(256) for value in color]
     for path in data.masks[::30]:
         with Image.open(path) as mask:
             palette = mask.getpalette()

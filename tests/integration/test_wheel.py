@@ -94,7 +94,9 @@ def test_the_command_trains_scores_and_predicts_outside_the_checkout(installed: 
 
 def test_two_processes_of_the_command_start(installed: Path, tmp_path: Path) -> None:
     """Lightning starts the second one by the program's file and arguments."""
-    trained = called(installed / "atrous", "train", "backbone=timm", *TINY, "trainer=ddp_cpu", cwd=tmp_path)
+    trained = called(
+        installed / "atrous", "train", "backbone=timm", *TINY, "trainer=ddp_cpu", "data.batch_size=4", cwd=tmp_path
+    )
     assert trained.returncode == 0, trained.stderr
     assert "step 2/2" in trained.stdout
 

@@ -44,9 +44,9 @@ def test_the_largest_score_of_all_scales_wins(name: str, extra: int, height: int
     image = picture(height, width)
     rows, columns = (-(-(pixels - extra) // 32) * 32 for pixels in (height, width))
     with torch.no_grad():
-        normalised = (image.float() - network.mean) / network.std
+        normalized = (image.float() - network.mean) / network.std
         extended = torch.zeros(2, 3, rows + extra, columns + extra)
-        extended[..., :height, :width] = normalised
+        extended[..., :height, :width] = normalized
         align = extra == 1
         maps = []
         for quarters in (4, 3, 2):

@@ -1,4 +1,4 @@
-"""The network that users hold: sizes, alignment, normalisation."""
+"""The network that users hold: sizes, alignment, normalization."""
 
 from __future__ import annotations
 
@@ -63,16 +63,16 @@ def test_images_of_a_batch_do_not_see_each_other(segmentor: Segmentor) -> None:
         torch.testing.assert_close(segmentor(batch[i : i + 1])[0], together[i], rtol=1e-4, atol=1e-5)
 
 
-def mean_colour(segmentor: Segmentor, height: int, width: int) -> Tensor:
+def mean_color(segmentor: Segmentor, height: int, width: int) -> Tensor:
     return (255 * torch.tensor(segmentor.backbone.mean)).view(1, 3, 1, 1).repeat(1, 1, height, width)
 
 
 @pytest.mark.parametrize(("height", "width"), [(90, 120), (82, 113), (97, 115), (85, 129)])
 def test_logits_do_not_depend_on_the_parity_of_the_size(height: int, width: int) -> None:
-    """Every size between two multiples of the stride is extended to the same grid, by the mean colour."""
+    """Every size between two multiples of the stride is extended to the same grid, by the mean color."""
     segmentor = small_segmentor()
     image = picture(height, width).float()
-    enlarged = mean_colour(segmentor, 97, 129)
+    enlarged = mean_color(segmentor, 97, 129)
     enlarged[..., :height, :width] = image
     with torch.no_grad():
         torch.testing.assert_close(segmentor(image), segmentor(enlarged)[..., :height, :width])
@@ -146,7 +146,7 @@ def test_scores_come_out_where_the_image_has_its_object(
     torch.testing.assert_close(scores, down[:, None] * across, rtol=0, atol=1e-5)
 
 
-def test_normalisation_is_the_backbones() -> None:
+def test_normalization_is_the_backbones() -> None:
     for name in ("resnet18", "tf_efficientnet_lite0"):
         backbone = TimmBackbone(name)
         segmentor = Segmentor(backbone=backbone, head=_FirstChannel, num_classes=1)

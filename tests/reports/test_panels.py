@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from atrous.data.label_space import IGNORE_COLOUR, LabelSpace
+from atrous.data.label_space import IGNORE_COLOR, LabelSpace
 from atrous.errors import AtrousError
 from atrous.reports import contact_sheet, panel
 
@@ -16,7 +16,7 @@ HEIGHT, WIDTH = 24, 40  # drawn four times as large
 
 
 def toy() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """A grey image; the left half is sky, the right sea; one corner is ignored, another one wrong."""
+    """A gray image; the left half is sky, the right sea; one corner is ignored, another one wrong."""
     image = torch.full((3, HEIGHT, WIDTH), 200, dtype=torch.uint8)
     truth = torch.zeros(HEIGHT, WIDTH, dtype=torch.uint8)
     truth[:, WIDTH // 2 :] = 1
@@ -27,8 +27,8 @@ def toy() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return image, truth, prediction
 
 
-def count(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
-    return int((picture == np.array(colour, dtype=np.uint8)).all(axis=2).sum())
+def count(picture: np.ndarray, color: tuple[int, int, int]) -> int:
+    return int((picture == np.array(color, dtype=np.uint8)).all(axis=2).sum())
 
 
 def test_wrong_pixels_are_red_and_ignored_ones_are_not() -> None:
@@ -36,7 +36,7 @@ def test_wrong_pixels_are_red_and_ignored_ones_are_not() -> None:
     assert picture.dtype == np.uint8
     assert count(picture, RED) == 6 * 10 * 4**2
     # ignored: the corner in truth and error, and the inside of one legend swatch
-    assert 2 * 6 * 10 * 4**2 < count(picture, IGNORE_COLOUR) < 2 * 6 * 10 * 4**2 + 200
+    assert 2 * 6 * 10 * 4**2 < count(picture, IGNORE_COLOR) < 2 * 6 * 10 * 4**2 + 200
 
 
 def test_perfect_prediction_has_no_red() -> None:

@@ -86,7 +86,7 @@ def test_frozen_parameters_and_empty_groups_are_left_out(segmentor: Build) -> No
     assert all(group["params"] for group in groups.values())
 
 
-def test_an_optimiser_takes_the_groups(segmentor: Build) -> None:
+def test_an_optimizer_takes_the_groups(segmentor: Build) -> None:
     groups = parameter_groups(segmentor(), 0.01, weight_decay=4e-5)
     optimizer = torch.optim.SGD(groups, momentum=0.9)
     names = ["backbone", "backbone_no_decay", "head", "head_no_decay"]

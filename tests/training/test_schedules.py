@@ -45,7 +45,7 @@ def test_warm_up_multiplies_the_decay() -> None:
     assert [factor(step) for step in (0, 10, 20, 50)] == pytest.approx([0.1, 0.9 * 0.55, 0.8, 0.5])
 
 
-def test_the_optimiser_gets_the_factor_of_the_steps_done() -> None:
+def test_the_optimizer_gets_the_factor_of_the_steps_done() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.007)
     scheduler = LambdaLR(optimizer, Poly()(4))
     rates = []

@@ -183,7 +183,7 @@ def test_a_trimap_of_data_without_ignored_pixels_is_one_sentence(task: Task, dat
     training.trainer = runner
     batch = next(iter(data().val_dataloader()))
     training.validation_step({**batch, "mask": batch["mask"].clamp(max=2)}, 0)
-    with pytest.raises(AtrousError, match=r"no labelled pixel of toy val is within trimap_width=3 of an ignored one"):
+    with pytest.raises(AtrousError, match=r"no labeled pixel of toy val is within trimap_width=3 of an ignored one"):
         training.on_validation_epoch_end()
 
 
@@ -259,7 +259,7 @@ def test_channels_last_changes_the_layout_and_not_the_result(task: Task, data: D
 
 
 class _Process:
-    """What a task sees of a trainer on one of several processes, whose numbers of labelled pixels are collected."""
+    """What a task sees of a trainer on one of several processes, whose numbers of labeled pixels are collected."""
 
     global_rank = global_step = 0
     fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(total_batch_idx=0))
@@ -289,7 +289,7 @@ def gradient(training: SegmentationTask, batch: dict[str, Tensor], *, pixels: li
 def test_two_processes_learn_what_one_does(
     task: Task, monkeypatch: pytest.MonkeyPatch, ignored: tuple[float, float], loss: Loss, resolution: str
 ) -> None:
-    """Gradients are averaged over processes, which would weigh a pixel by how few its neighbours are.
+    """Gradients are averaged over processes, which would weigh a pixel by how few its neighbors are.
 
     Every output has labels of its own: of the scores of the half scale every 8th pixel, of the others every 4th.
     """

@@ -1,4 +1,4 @@
-"""How much a score is worth: what can be had without knowing any shape."""
+"""How much a score is worth: what is reached without knowing any shape."""
 
 from __future__ import annotations
 

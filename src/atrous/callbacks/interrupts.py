@@ -30,7 +30,7 @@ class RunInterrupted(BaseException):
 class Interrupts(Callback):
     """Turns the first signal into a resume point and an end; a second one ends the process at once.
 
-    Training stops behind the next optimizer step. Where a validation follows that step, or goes on already, the resume
+    Training stops after the next optimizer step. Where a validation follows that step, or goes on already, the resume
     point is the one that was written one step before it: a validation is repeated as a whole, together with its step.
     """
 
@@ -87,7 +87,7 @@ class Interrupts(Callback):
             self._stop(trainer, f"in batch {batch_idx + 1}; the same command starts again")
 
     def _listen(self) -> None:
-        """Take the place of Lightning's handlers, which it puts in before a stage and takes back behind it."""
+        """Take the place of Lightning's handlers, which it puts in before a stage and takes back after it."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._note)
 

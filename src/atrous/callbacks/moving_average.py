@@ -14,9 +14,9 @@ from atrous.errors import require_range
 class MovingAverage(WeightAveraging):
     """Lightning's weight averaging with a decay that suits short runs as well.
 
-    The decay of the n-th average is min(`decay`, (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage with
-    `num_updates`: the weights before training are forgotten after a few steps, not after 1 / (1 - `decay`). Statistics
-    of batch norms are averaged like weights; counters are copied.
+    The decay of the n-th average is min(``decay``, (1 + n) / (10 + n)), as in TensorFlow's ExponentialMovingAverage
+    with ``num_updates``: the weights before training are forgotten after a few steps, not after 1 / (1 - ``decay``).
+    Statistics of batch norms are averaged like weights; counters are copied.
 
     Args:
         decay: Share of the old average that is kept in the long run.
@@ -34,7 +34,7 @@ class MovingAverage(WeightAveraging):
         self._start_step = start_step
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
-        """After every optimiser step from `start_step` on."""
+        """After every optimizer step from ``start_step`` on."""
         return step_idx is not None and step_idx >= self._start_step
 
 

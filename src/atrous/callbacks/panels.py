@@ -20,8 +20,9 @@ from atrous.reports import contact_sheet, panel
 class Panels(Callback):
     """Draws input, truth, prediction and error of the first validation images.
 
-    Writes `panels/step_000123.png` (123 = steps done) and a copy, `panels/latest.png`, and hands the picture to every
-    logger that shows images. Only the first process draws; validation before training (the sanity check) is left out.
+    Writes ``panels/step_000123.png`` (123 = steps done) and a copy, ``panels/latest.png``, and hands the picture to
+    every logger that shows images. Only the first process draws; validation before training (the sanity check) is left
+    out.
 
     Args:
         run_dir: Folder of the run.
@@ -78,7 +79,7 @@ class Panels(Callback):
 
 
 def _draw(module: ScoredModule, batch: Mapping[str, Any], outputs: Mapping[str, Any], index: int) -> NDArray[np.uint8]:
-    height, width = (int(side) for side in batch["size"][index])  # a batch of unequal images is padded behind this
+    height, width = (int(side) for side in batch["size"][index])  # a batch of unequal images is padded beyond this
     return panel(
         batch["image"][index, :, :height, :width],
         batch["mask"][index, :height, :width],

@@ -24,7 +24,7 @@ class RunProgress(ProgressBar):
 
     Shows step, loss, last and best mIoU and the time left. Loss is read from the device only as often as it is logged.
     After every validation one line with its scores stays. Where standard output is no terminal there are no bars: a
-    line every `every_n_steps` takes their place.
+    line every ``every_n_steps`` takes their place.
 
     Args:
         every_n_steps: Steps between two plain lines; a twentieth of the run if None.

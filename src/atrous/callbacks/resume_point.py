@@ -12,28 +12,26 @@ from atrous.errors import require_range
 
 
 class ResumePoint(Checkpoint):
-    """Keeps ``last.ckpt`` at most ``every`` steps behind, and writes it one step before and right behind a validation.
+    """Keeps ``last.ckpt`` at most ``every`` steps behind, and writes it one step before and right after a validation.
 
     A validation's result belongs to the state that is resumed. So at a step that a validation follows, the checkpoint
-    is written behind the validation; the one before that step makes up for a validation that does not come to its end.
-    Lightning runs checkpoint callbacks after all others, in their own order: this one comes behind the one that keeps
+    is written after the validation; the one before that step makes up for a validation that does not come to its end.
+    Lightning runs checkpoint callbacks after all others, in their own order: this one comes after the one that keeps
     the best, whose memory it saves.
+
+    Args:
+        path: The checkpoint's file.
+        every: Optimizer steps between two checkpoints.
+
+    Raises:
+        AtrousError: The interval is not positive.
 
     Attributes:
         path: The checkpoint's file.
-        saved_step: Optimizer steps behind the newest checkpoint.
+        saved_step: Optimizer steps before the newest checkpoint.
     """
 
     def __init__(self, path: str, *, every: int = 100) -> None:
-        """Set the interval.
-
-        Args:
-            path: The checkpoint's file.
-            every: Optimizer steps between two checkpoints.
-
-        Raises:
-            AtrousError: The interval is not positive.
-        """
         require_range("callbacks.last.every", every, at_least=1)
         self.path = Path(path)
         self.every = every
@@ -49,7 +47,7 @@ class ResumePoint(Checkpoint):
             self.save(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save behind a validation."""
+        """Save after a validation."""
         if not trainer.sanity_checking and trainer.state.fn == "fit":
             self.save(trainer)
 

@@ -14,13 +14,13 @@ from atrous.reports.run_record import record_run
 class RunRecord(Callback):
     """Writes configuration, overrides and commit into the run's folder, and the configuration to the loggers.
 
-    It does so when training starts, so behind everything that can refuse to: a checkpoint that does not fit leaves the
+    It does so when training starts, so after everything that can refuse to: a checkpoint that does not fit leaves the
     old record as it is.
 
     Args:
         run_dir: Folder of the run.
         config: The resolved configuration as plain data.
-        overrides: What was said on the command line.
+        overrides: Command-line overrides.
         repository: Checkout whose commit is recorded.
     """
 

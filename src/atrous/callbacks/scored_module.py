@@ -12,7 +12,7 @@ from atrous.metrics import Scores
 
 
 class ScoredModule(Protocol):
-    """A module whose validation leaves scores behind.
+    """A module whose validation leaves scores.
 
     Attributes:
         label_space: What the classes are.
@@ -25,4 +25,4 @@ class ScoredModule(Protocol):
     last_confusion: Tensor | None
 
     def protocol(self, stage: str, *, checkpoint: str | None = None) -> ScoreProtocol:
-        """How scores of `val` or `test` are measured."""
+        """How scores of ``val`` or ``test`` are measured."""

@@ -26,7 +26,7 @@ class Card:
         preprocessing: How images become inputs.
         recipe: The whole configuration of the run.
         score: Scores with their protocol and step, or ``None`` before the first validation.
-        overrides: What was said on the run's command line, for another start of the same run.
+        overrides: Command-line overrides of the run, for another start of the same run.
     """
 
     KEY: ClassVar[str] = "atrous"

@@ -125,7 +125,7 @@ def build_data_module(recipe: Any, *, trust: Sequence[str] = (), **values: Any) 
         values: Arguments that replace the recipe's.
 
     Raises:
-        AtrousError: See `build_model`.
+        AtrousError: See ``build_model``.
     """
     node = _checked(recipe, "data", "data", tuple(trust))
     return cast(SegmentationDataModule, _build({**node, **values}, "data", "data"))

@@ -54,7 +54,7 @@ class StartingPoint:
 
     Attributes:
         path: The file.
-        step: Optimizer steps behind it.
+        step: Optimizer steps before it.
         card: What it says about itself.
     """
 

@@ -174,7 +174,7 @@ def starting_point(config: DictConfig) -> StartingPoint | None:
 
 
 def overrides(config: DictConfig) -> list[str]:
-    """What another start of this run has to say: what was said, less the checkpoint, and what was settled since."""
+    """Command-line overrides that start this run again: those given but the checkpoint, and what was decided since."""
     said = [line for line in HydraConfig.get().overrides.task if not line.startswith(("ckpt_path=", "validate_every="))]
     return [*said, f"validate_every={config.validate_every}"]
 

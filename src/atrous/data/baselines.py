@@ -1,7 +1,7 @@
 """Scores that a model reaches without knowing any form: the bar that a trained model has to clear.
 
 Two predictions are scored on any data set: the best constant class, and the most likely class of each pixel given
-nothing but its own colour. A network whose mIoU is not well above both has learnt nothing about objects.
+nothing but its own color. A network whose mIoU is not well above both has learned nothing about objects.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SAMPLES = 300
 """Default number of training images that are looked at, spread evenly over the data set."""
 
 _BACK_OFF_WEIGHT = (
-    32.0  # A colour counts on its own from about this many pixels; below, its coarser neighbourhood speaks.
+    32.0  # A color counts on its own from about this many pixels; below, its coarser neighborhood speaks.
 )
 
 
@@ -36,23 +36,23 @@ def score_baselines(
     samples: int | None = SAMPLES,
     folder: str | Path | None = None,
 ) -> dict[str, Scores]:
-    """Score what can be had without looking at form.
+    """Score what is reached without looking at form.
 
-    Everything is chosen on `train`: the constant class, the colour table, and whether that table is weighted by how
-    frequent the classes are. Only the scores come from `evaluation`, of which every pixel counts that is not ignored.
+    Everything is chosen on ``train``: the constant class, the color table, and whether that table is weighted by how
+    frequent the classes are. Only the scores come from ``evaluation``, of which every pixel counts that is not ignored.
 
     Args:
-        train: images to learn the colours from.
+        train: images to learn the colors from.
         evaluation: images to score, of the same label space.
-        levels: steps per colour channel: a power of two from 2 to 64.
+        levels: steps per color channel: a power of two from 2 to 64.
         samples: number of training images used, evenly spread; None uses all.
         folder: where counts are kept for later runs; None counts anew.
 
     Returns:
-        Scores under "constant" and "colour".
+        Scores under "constant" and "color".
 
     Raises:
-        AtrousError: different label spaces, nothing labelled to learn from, impossible number of levels or samples.
+        AtrousError: different label spaces, nothing labeled to learn from, impossible number of levels or samples.
     """
     if train.label_space != evaluation.label_space:
         raise AtrousError(
@@ -60,38 +60,38 @@ def score_baselines(
             "give two splits of one data set."
         )
     if levels not in (2, 4, 8, 16, 32, 64):
-        raise AtrousError(f"baselines cannot divide a colour channel into {levels} levels: give 2, 4, 8, 16, 32 or 64.")
+        raise AtrousError(f"baselines cannot divide a color channel into {levels} levels: give 2, 4, 8, 16, 32 or 64.")
     if samples is not None and samples < 1:
         raise AtrousError(f"baselines cannot learn from {samples} images: give at least 1, or None for all.")
     seen = count_colors(train, levels=levels, samples=samples, folder=folder)
     if not seen.any():
         raise AtrousError(
-            f"split {train.split!r} of {train.label_space.name!r} has no labelled pixel to learn baselines from: "
+            f"split {train.split!r} of {train.label_space.name!r} has no labeled pixel to learn baselines from: "
             "check its masks."
         )
     met = count_colors(evaluation, levels=levels, folder=folder)
     constant = _best(_constant_tables(seen), seen)
-    colour = _best(_colour_tables(seen, levels=levels), seen)
-    return {"constant": _scores(constant, met), "colour": _scores(colour, met)}
+    color = _best(_color_tables(seen, levels=levels), seen)
+    return {"constant": _scores(constant, met), "color": _scores(color, met)}
 
 
 def _constant_tables(seen: Counts) -> list[Counts]:
-    """One table (colour -> class) for each class that never looks at the colour."""
-    colours, classes = seen.shape
-    return [np.full(colours, label, np.int64) for label in range(classes)]
+    """One table (color -> class) for each class that never looks at the color."""
+    colors, classes = seen.shape
+    return [np.full(colors, label, np.int64) for label in range(classes)]
 
 
-def _colour_tables(seen: Counts, *, levels: int) -> list[Counts]:
-    """Most likely class of each colour: as the classes are frequent, and as if all were equally frequent."""
+def _color_tables(seen: Counts, *, levels: int) -> list[Counts]:
+    """Most likely class of each color: as the classes are frequent, and as if all were equally frequent."""
     frequency = seen.sum(axis=0) / seen.sum()
     posterior = _back_off(seen, frequency, levels=levels)
-    # By Bayes' rule, dividing by the prior leaves the likelihood of the colour; a class never seen stays impossible.
+    # By Bayes' rule, dividing by the prior leaves the likelihood of the color; a class never seen stays impossible.
     likelihood = np.divide(posterior, frequency, out=np.zeros_like(posterior), where=frequency > 0)
     return [posterior.argmax(axis=1), likelihood.argmax(axis=1)]
 
 
 def _back_off(seen: Counts, frequency: NDArray[np.float64], *, levels: int) -> NDArray[np.float64]:
-    """Probability of each class given the colour; a rare one leans on those around it, in cubes of twice the side."""
+    """Probability of each class given the color; a rare one leans on those around it, in cubes of twice the side."""
     if levels == 1:
         coarse = frequency[None]
         parent: NDArray[np.int64] = np.zeros(len(seen), np.int64)
@@ -110,7 +110,7 @@ def _best(tables: list[Counts], seen: Counts) -> Counts:
 
 
 def _scores(table: Counts, counts: Counts) -> Scores:
-    """Scores of predicting `table[colour]` at every pixel that was counted."""
+    """Scores of predicting ``table[color]`` at every pixel that was counted."""
     classes = counts.shape[1]
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion.T, table, counts)

@@ -30,13 +30,13 @@ class RawSample(NamedTuple):
 
 
 class Sample(TypedDict):
-    """An image with its truth as the model receives it; still uint8, normalisation happens on the device.
+    """An image with its truth as the model receives it; still uint8, normalization happens on the device.
 
     Attributes:
         image: uint8 3xHxW, RGB.
         mask: uint8 HxW, train ids with 255 = ignore.
         name: What identifies the image within its data set.
-        size: Height and width of `image`.
+        size: Height and width of ``image``.
     """
 
     image: Tensor

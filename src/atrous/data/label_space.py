@@ -1,4 +1,4 @@
-"""What the numbers in a mask mean: names, colours and the way between a data set's own ids and train ids."""
+"""What the numbers in a mask mean: names, colors and the way between a data set's own ids and train ids."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from numpy.typing import NDArray
 
 from atrous.errors import AtrousError
 
-IGNORE_COLOUR = (224, 224, 192)
-"""RGB of ignored pixels in coloured masks: the border colour of the VOC palette."""
+IGNORE_COLOR = (224, 224, 192)
+"""RGB of ignored pixels in colored masks: the border color of the VOC palette."""
 
 
 @dataclass(frozen=True)
 class LabelSpace:
     """The classes of a data set, shared by data, metrics, panels, reports and predictions.
 
-    Train ids are 0 .. num_classes-1 in the order of `classes`; `ignore_index` marks pixels outside training and score.
+    Train ids are 0 .. num_classes-1 in the order of ``classes``; ``ignore_index`` marks pixels outside training and
+    score.
 
     Args:
         name: Short name, e.g. "voc".
         classes: Class names in train-id order.
-        palette: One RGB colour (0..255) per class.
+        palette: One RGB color (0..255) per class.
         raw_ids: Id of each class in the data set's own masks; empty means that they equal the train ids.
         ignored_raw_ids: Ids in the data set's own masks that mean void.
         ignore_index: Train id of void pixels.
@@ -42,7 +43,7 @@ class LabelSpace:
     ignore_index: int = 255
 
     def __post_init__(self) -> None:
-        """Fill in `raw_ids` and check that the parts agree."""
+        """Fill in ``raw_ids`` and check that the parts agree."""
         if not self.raw_ids:
             object.__setattr__(self, "raw_ids", tuple(range(len(self.classes))))
         if not 1 <= len(self.classes) <= self.ignore_index <= 255:
@@ -50,7 +51,7 @@ class LabelSpace:
                 f"label space {self.name!r}: {len(self.classes)} classes with ignore index {self.ignore_index}; "
                 "1 to 255 classes are possible and the ignore index must lie between the last class and 255"
             )
-        for what, length in (("colours", len(self.palette)), ("raw ids", len(self.raw_ids))):
+        for what, length in (("colors", len(self.palette)), ("raw ids", len(self.raw_ids))):
             if length != len(self.classes):
                 raise AtrousError(f"label space {self.name!r}: {length} {what} for {len(self.classes)} classes")
         ids = self.raw_ids + self.ignored_raw_ids
@@ -71,11 +72,11 @@ class LabelSpace:
         return table
 
     @cached_property
-    def _colour_of(self) -> NDArray[np.uint8]:
+    def _color_of(self) -> NDArray[np.uint8]:
         """RGB of every train id: 256x3, black where the id has no meaning."""
         table = np.zeros((256, 3), dtype=np.uint8)
         table[: self.num_classes] = self.palette
-        table[self.ignore_index] = IGNORE_COLOUR
+        table[self.ignore_index] = IGNORE_COLOR
         return table
 
     def encode(self, raw: NDArray[Any], where: str) -> NDArray[np.uint8]:
@@ -86,7 +87,7 @@ class LabelSpace:
             where: File name for the error message.
 
         Returns:
-            uint8 array of the same shape; void is `ignore_index`.
+            uint8 array of the same shape; void is ``ignore_index``.
 
         Raises:
             AtrousError: The mask has ids that belong to no class and are not void.
@@ -108,7 +109,7 @@ class LabelSpace:
         """Translate train ids back to the data set's own ids, as evaluation servers want them.
 
         Args:
-            train: Integer array of train ids; `ignore_index` becomes the first void id of the data set.
+            train: Integer array of train ids; ``ignore_index`` becomes the first void id of the data set.
 
         Returns:
             Array of the same shape, uint8 where all raw ids fit and uint16 otherwise.
@@ -138,21 +139,21 @@ class LabelSpace:
             mask: HxW integer array of train ids (0..255).
 
         Returns:
-            HxWx3 uint8 RGB; void is `IGNORE_COLOUR`, ids without meaning are black.
+            HxWx3 uint8 RGB; void is ``IGNORE_COLOR``, ids without meaning are black.
         """
-        coloured: NDArray[np.uint8] = self._colour_of[mask]
-        return coloured
+        colored: NDArray[np.uint8] = self._color_of[mask]
+        return colored
 
     def png_palette(self) -> list[int]:
-        """768 numbers for `PIL.Image.Image.putpalette`, for masks that hold train ids."""
-        return [int(value) for value in self._colour_of.flatten()]
+        """768 numbers for ``PIL.Image.Image.putpalette``, for masks that hold train ids."""
+        return [int(value) for value in self._color_of.flatten()]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, strings and numbers, for checkpoints and JSON."""
         return {
             "name": self.name,
             "classes": list(self.classes),
-            "palette": [list(colour) for colour in self.palette],
+            "palette": [list(color) for color in self.palette],
             "raw_ids": list(self.raw_ids),
             "ignored_raw_ids": list(self.ignored_raw_ids),
             "ignore_index": self.ignore_index,
@@ -160,7 +161,7 @@ class LabelSpace:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> LabelSpace:
-        """Inverse of `to_dict`."""
+        """Inverse of ``to_dict``."""
         return cls(
             name=str(plain["name"]),
             classes=tuple(str(name) for name in plain["classes"]),

@@ -16,7 +16,7 @@ class Padded(Inference):
     """Class probabilities from one pass over the image, padded at the lower and right border to a fixed size.
 
     TensorFlow DeepLab evaluates in "crops" that cover the largest image: 513×513 on VOC, 1025×2049 on Cityscapes
-    (g3doc, ``eval_crop_size``). The padding is the mean colour, which is zero after normalisation.
+    (g3doc, ``eval_crop_size``). The padding is the mean color, which is zero after normalization.
 
     Args:
         size: Height and width in pixels, or both in one.
@@ -46,7 +46,7 @@ class Padded(Inference):
                 f"inference.size=[{max(height, self.size[0])},{max(width, self.size[1])}] or more, or "
                 "inference=whole_image"
             )
-        padded = segmentor.mean.repeat(len(image), 1, *self.size)  # B×3×size of the mean colour
+        padded = segmentor.mean.repeat(len(image), 1, *self.size)  # B×3×size of the mean color
         padded[..., :height, :width] = image
         logits: Tensor = segmentor(padded)[..., :height, :width]
         return logits.float().softmax(dim=1)

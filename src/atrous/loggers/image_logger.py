@@ -14,7 +14,7 @@ Cell = str | int | float | None
 
 
 class ImageLogger(Protocol):
-    """Takes what callbacks draw; `step` is the number of training steps done."""
+    """Takes what callbacks draw; ``step`` is the number of training steps done."""
 
     def log_panel(self, name: str, image: NDArray[np.uint8], step: int) -> None:
         """Log an image: RGB uint8 H×W×3."""

@@ -17,13 +17,13 @@ Row = dict[str, str]
 
 
 class MetricsCSV(Logger):
-    """Writes one row per step to `<run_dir>/metrics.csv`: `step`, `epoch`, then every metric that was ever logged.
+    """Writes a row a step to ``<run_dir>/metrics.csv``: ``step``, ``epoch``, then every metric that was ever logged.
 
     Metrics that arrive for the same step share a row. Every call leaves a whole file on disk: a row is appended, or the
     last one replaced, in one write; a new column rewrites the file beside the old one and swaps them.
 
     A run that continues in the same folder keeps the rows that are there, except those of work that it does again: when
-    the first step that it logs is s, rows behind s go, and row s is filled anew. A run that was interrupted and resumed
+    the first step that it logs is s, rows after s go, and row s is filled anew. A run that was interrupted and resumed
     thereby leaves the file of one that was not. A new run starts at its first step and so replaces an old file.
 
     Args:
@@ -77,7 +77,7 @@ class MetricsCSV(Logger):
         """Write numbers into the row of a step.
 
         Args:
-            metrics: Names and values; `epoch` may be among them.
+            metrics: Names and values; ``epoch`` may be among them.
             step: Index of the training step; without it, the row that was written last.
         """
         if step is None:
@@ -97,7 +97,7 @@ class MetricsCSV(Logger):
             self._write_last(append=is_new)
 
     def _take_over(self, step: int) -> None:
-        """Read the rows of an earlier start, drop those behind `step`, and leave a whole file with the rest."""
+        """Read the rows of an earlier start, drop those after ``step``, and leave a whole file with the rest."""
         self._folder.mkdir(parents=True, exist_ok=True)
         columns, rows = read_rows(self.path)
         self._rows = [row for row in rows if int(row["step"]) <= step]

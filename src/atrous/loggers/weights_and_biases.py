@@ -14,16 +14,16 @@ from atrous.errors import AtrousError
 
 
 class WeightsAndBiases(WandbLogger):
-    """Lightning's W&B logger, with the id of the W&B run kept in `<run_dir>/wandb_id.txt`.
+    """Lightning's W&B logger, with the id of the W&B run kept in ``<run_dir>/wandb_id.txt``.
 
-    A run that is started again in the same folder continues the same W&B run. Package `wandb` is imported and the W&B
+    A run that is started again in the same folder continues the same W&B run. Package ``wandb`` is imported and the W&B
     run is opened with the first thing that is logged; whoever starts runs in one process closes each with
-    `finish_wandb`, because the next one would write into it otherwise.
+    ``finish_wandb``, because the next one would write into it otherwise.
 
     Args:
-        run_dir: Folder of the run; files of W&B lie in its folder `wandb`.
+        run_dir: Folder of the run; files of W&B lie in its folder ``wandb``.
         project: W&B project.
-        offline: Write to disk only; `wandb sync` uploads later.
+        offline: Write to disk only; ``wandb sync`` uploads later.
         name: Display name of the run; W&B invents one if None.
         entity: W&B user or team; their default if None.
         group: Name that runs which belong together share.
@@ -31,7 +31,7 @@ class WeightsAndBiases(WandbLogger):
         log_model: Upload checkpoints as artifacts.
 
     Raises:
-        AtrousError: Both `offline` and `log_model` are set.
+        AtrousError: Both ``offline`` and ``log_model`` are set.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ def _run_id(run_dir: Path) -> str | None:
 
 
 def finish_wandb(exit_code: int = 0) -> None:
-    """Close the open W&B run; does nothing if `wandb` was never imported or has no run open.
+    """Close the open W&B run; does nothing if ``wandb`` was never imported or has no run open.
 
     Args:
         exit_code: Anything but 0 marks the run as failed.

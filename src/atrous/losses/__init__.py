@@ -1,4 +1,4 @@
-"""Training losses on logits B×C×H×W and labels B×H×W; pixels labelled 255 take no part in any of them."""
+"""Training losses on logits B×C×H×W and labels B×H×W; pixels labeled 255 take no part in any of them."""
 
 from atrous.losses.combined import Combined
 from atrous.losses.cross_entropy import CrossEntropy

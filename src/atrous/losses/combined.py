@@ -13,7 +13,15 @@ from atrous.losses.loss import Loss
 
 
 class Combined(Loss):
-    """Sum of losses, each times its weight, such as cross-entropy and Lovász-softmax."""
+    """Sum of losses, each times its weight, such as cross-entropy and Lovász-softmax.
+
+    Args:
+        terms: Losses, with names or in order.
+        weights: Factor of each term, by name or in order; a name that is missing, or ``None``, means 1.
+
+    Raises:
+        AtrousError: There is no term, a term is no loss, or the weights do not fit the terms or are impossible.
+    """
 
     def __init__(
         self,
@@ -21,15 +29,6 @@ class Combined(Loss):
         *,
         weights: Mapping[str, float] | Sequence[float] | None = None,
     ) -> None:
-        """Join the terms.
-
-        Args:
-            terms: Losses, with names or in order.
-            weights: Factor of each term, by name or in order; a name that is missing, or ``None``, means 1.
-
-        Raises:
-            AtrousError: There is no term, a term is no loss, or the weights do not fit the terms or are impossible.
-        """
         super().__init__()
         named = dict(terms) if isinstance(terms, Mapping) else {str(i): term for i, term in enumerate(terms)}
         if not named:

@@ -14,7 +14,18 @@ from atrous.losses.loss import IGNORE_INDEX, Loss, at_least_float32, mean_of_cou
 
 
 class PixelLoss(Loss):
-    """A loss made from the cross-entropies of single pixels, with class weights and label smoothing."""
+    """A loss made from the cross-entropies of single pixels, with class weights and label smoothing.
+
+    Args:
+        class_weights: One factor per class for the pixels of that class, or ``None`` for 1.
+        class_weight_power: Exponent on the factors; between 0 (no weighting) and 1 it softens them.
+        label_smoothing: Share of a label that is spread evenly over all classes (Szegedy et al. 2016, arXiv
+            1512.00567 §7); the part of each class has that class's weight.
+        ignore_index: Label of pixels that take no part.
+
+    Raises:
+        AtrousError: A number is out of range, or no class counts.
+    """
 
     class_weights: Tensor | None
 
@@ -26,18 +37,6 @@ class PixelLoss(Loss):
         label_smoothing: float = 0.0,
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        """Set the weights.
-
-        Args:
-            class_weights: One factor per class for the pixels of that class, or ``None`` for 1.
-            class_weight_power: Exponent on the factors; between 0 (no weighting) and 1 it softens them.
-            label_smoothing: Share of a label that is spread evenly over all classes (Szegedy et al. 2016, arXiv
-                1512.00567 §7); the part of each class has that class's weight.
-            ignore_index: Label of pixels that take no part.
-
-        Raises:
-            AtrousError: A number is out of range, or no class counts.
-        """
         super().__init__()
         require_range("loss.label_smoothing", label_smoothing, at_least=0, below=1)
         require_range("loss.class_weights", class_weights, at_least=0)

@@ -15,19 +15,17 @@ class Dice(Loss):
 
     V-Net (Milletari et al. 2016, arXiv 1606.04797 §3), with sums instead of sums of squares, so that with probabilities
     p of 0 or 1 it is one minus the overlap measure of Dice.
+
+    Args:
+        smooth: The s of the formula in pixels; it keeps small regions from dominating.
+        classes: ``present`` for classes that occur in the labels of the batch, ``all`` for every class.
+        ignore_index: Label of pixels that take no part.
+
+    Raises:
+        AtrousError: The smoothing is negative, or ``classes`` is neither.
     """
 
     def __init__(self, *, smooth: float = 1.0, classes: Classes = "present", ignore_index: int = IGNORE_INDEX) -> None:
-        """Set smoothing and classes.
-
-        Args:
-            smooth: The s of the formula in pixels; it keeps small regions from dominating.
-            classes: ``present`` for classes that occur in the labels of the batch, ``all`` for every class.
-            ignore_index: Label of pixels that take no part.
-
-        Raises:
-            AtrousError: The smoothing is negative, or ``classes`` is neither.
-        """
         super().__init__()
         require_classes(classes)
         if not smooth >= 0:

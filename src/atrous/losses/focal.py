@@ -16,6 +16,15 @@ class Focal(PixelLoss):
     """``−αₜ (1 − pₜ)^γ log pₜ``, averaged over the pixels that are not ignored (Lin et al. 2017, eq. 5).
 
     arXiv 1708.02002. Pixels that are already right count less: at γ = 2 a pixel with pₜ = 0.9 a hundred times less.
+
+    Args:
+        gamma: Focus γ; 2 is the paper's best (table 1b), 0 is cross-entropy.
+        class_weights: The paper's αₜ: one factor per class for the pixels of that class, or ``None`` for 1.
+        class_weight_power: Exponent on the factors; between 0 (no weighting) and 1 it softens them.
+        ignore_index: Label of pixels that take no part.
+
+    Raises:
+        AtrousError: The focus is negative, or a class weight is negative or not finite.
     """
 
     def __init__(
@@ -26,17 +35,6 @@ class Focal(PixelLoss):
         class_weight_power: float = 1.0,
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        """Set focus and weights.
-
-        Args:
-            gamma: Focus γ; 2 is the paper's best (table 1b), 0 is cross-entropy.
-            class_weights: The paper's αₜ: one factor per class for the pixels of that class, or ``None`` for 1.
-            class_weight_power: Exponent on the factors; between 0 (no weighting) and 1 it softens them.
-            ignore_index: Label of pixels that take no part.
-
-        Raises:
-            AtrousError: The focus is negative, or a class weight is negative or not finite.
-        """
         super().__init__(class_weights=class_weights, class_weight_power=class_weight_power, ignore_index=ignore_index)
         if not gamma >= 0:
             raise AtrousError(f"loss.gamma={gamma} must not be negative; 0 is cross-entropy, 2 is usual")

@@ -18,6 +18,17 @@ class HardPixels(PixelLoss):
 
     The fraction shrinks on a line from all pixels to ``fraction`` over the first ``shrink_steps`` steps. It is a
     fraction of the pixels that are not ignored (TensorFlow: of all), so that ignored borders do not soften the choice.
+
+    Args:
+        fraction: Part of the pixels that count in the end (``top_k_percent_pixels``); at least one pixel does.
+        shrink_steps: Steps until then (``hard_example_mining_step``); 0 for the fraction from the start.
+        class_weights: One factor per class for the pixels of that class, or ``None`` for 1; the choice heeds it.
+        class_weight_power: Exponent on the factors; between 0 (no weighting) and 1 it softens them.
+        label_smoothing: Share of a label that is spread evenly over all classes.
+        ignore_index: Label of pixels that take no part.
+
+    Raises:
+        AtrousError: A value is impossible.
     """
 
     def __init__(
@@ -30,19 +41,6 @@ class HardPixels(PixelLoss):
         label_smoothing: float = 0.0,
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        """Set what is hard.
-
-        Args:
-            fraction: Part of the pixels that count in the end (``top_k_percent_pixels``); at least one pixel does.
-            shrink_steps: Steps until then (``hard_example_mining_step``); 0 for the fraction from the start.
-            class_weights: One factor per class for the pixels of that class, or ``None`` for 1; the choice heeds it.
-            class_weight_power: Exponent on the factors; between 0 (no weighting) and 1 it softens them.
-            label_smoothing: Share of a label that is spread evenly over all classes.
-            ignore_index: Label of pixels that take no part.
-
-        Raises:
-            AtrousError: A value is impossible.
-        """
         super().__init__(
             class_weights=class_weights,
             class_weight_power=class_weight_power,
@@ -81,6 +79,17 @@ class OHEM(PixelLoss):
     Online hard example mining (Shrivastava et al. 2016, arXiv 1604.03540) as semantic segmentation has it, with OCNet's
     threshold and number: where fewer than ``min_kept`` pixels are below the threshold, the ``min_kept`` least probable
     ones of the batch count.
+
+    Args:
+        threshold: Probability of the true class below which a pixel is hard.
+        min_kept: Pixels of a batch, on each device, that count at least.
+        class_weights: One factor per class for the pixels of that class, or ``None`` for 1; the choice ignores it.
+        class_weight_power: Exponent on the factors; between 0 (no weighting) and 1 it softens them.
+        label_smoothing: Share of a label that is spread evenly over all classes.
+        ignore_index: Label of pixels that take no part.
+
+    Raises:
+        AtrousError: A value is impossible.
     """
 
     def __init__(
@@ -93,19 +102,6 @@ class OHEM(PixelLoss):
         label_smoothing: float = 0.0,
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
-        """Set what is hard.
-
-        Args:
-            threshold: Probability of the true class below which a pixel is hard.
-            min_kept: Pixels of a batch, on each device, that count at least.
-            class_weights: One factor per class for the pixels of that class, or ``None`` for 1; the choice ignores it.
-            class_weight_power: Exponent on the factors; between 0 (no weighting) and 1 it softens them.
-            label_smoothing: Share of a label that is spread evenly over all classes.
-            ignore_index: Label of pixels that take no part.
-
-        Raises:
-            AtrousError: A value is impossible.
-        """
         super().__init__(
             class_weights=class_weights,
             class_weight_power=class_weight_power,

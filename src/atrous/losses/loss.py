@@ -11,10 +11,10 @@ IGNORE_INDEX = 255
 
 
 class Loss(nn.Module, ABC):
-    """Logits and labels become one number to minimise; pixels that are ignored take no part in it."""
+    """Logits and labels become one number to minimize; pixels that are ignored take no part in it."""
 
     def at_step(self, step: int) -> None:
-        """Follow the training: called before every training step with the number of optimiser steps done."""
+        """Follow the training: called before every training step with the number of optimizer steps done."""
 
     @abstractmethod
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

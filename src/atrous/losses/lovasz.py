@@ -13,21 +13,19 @@ class LovaszSoftmax(Loss):
     """Lovász extension of 1 − IoU at the errors of the probabilities, averaged over classes (Berman et al. 2018).
 
     arXiv 1705.08790 §3.2. With probabilities that are 0 or 1 it is 1 − mIoU.
+
+    Args:
+        classes: ``present`` for classes that occur in the labels, ``all`` for every class.
+        per_image: Mean over images of one loss each, instead of one loss for the pixels of the whole batch.
+        ignore_index: Label of pixels that take no part.
+
+    Raises:
+        AtrousError: ``classes`` is neither.
     """
 
     def __init__(
         self, *, classes: Classes = "present", per_image: bool = False, ignore_index: int = IGNORE_INDEX
     ) -> None:
-        """Set what the mean is over.
-
-        Args:
-            classes: ``present`` for classes that occur in the labels, ``all`` for every class.
-            per_image: Mean over images of one loss each, instead of one loss for the pixels of the whole batch.
-            ignore_index: Label of pixels that take no part.
-
-        Raises:
-            AtrousError: ``classes`` is neither.
-        """
         super().__init__()
         require_classes(classes)
         self.classes: Classes = classes

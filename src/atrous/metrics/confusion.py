@@ -16,18 +16,18 @@ def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int, ignor
     """Count how often each true class was given each label.
 
     Args:
-        prediction: Class ids, any integer dtype and any shape (usually B×H×W), 0 to `num_classes` - 1 wherever `target`
-            is not ignored.
-        target: Class ids of the same shape, or `ignore_index`.
+        prediction: Class ids, any integer dtype and any shape (usually B×H×W), 0 to ``num_classes`` - 1 wherever
+            ``target`` is not ignored.
+        target: Class ids of the same shape, or ``ignore_index``.
         num_classes: Number of classes C.
         ignore_index: Target value of the pixels that do not count.
 
     Returns:
-        int64 C×C on the device of `target`; row = truth, column = prediction.
+        int64 C×C on the device of ``target``; row = truth, column = prediction.
 
     Raises:
         AtrousError: The shapes differ, the values are not integers, or an id lies outside 0 to C - 1; nothing is
-            counted then. On a GPU this look adds no wait of its own: `torch.bincount` reads its range back anyway.
+            counted then. On a GPU this look adds no wait of its own: ``torch.bincount`` reads its range back anyway.
     """
     if prediction.shape != target.shape:
         raise AtrousError(
@@ -41,22 +41,22 @@ def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int, ignor
     guess = prediction.reshape(-1).long()
     counted = truth != ignore_index
     known = (truth >= 0) & (truth < num_classes) & (guess >= 0) & (guess < num_classes)
-    # Two bins behind the matrix: ignored pixels, and ids that no class has (which would alias a cell otherwise).
-    ignored_bin, stranger_bin = num_classes**2, num_classes**2 + 1
-    cell = torch.where(known, truth * num_classes + guess, stranger_bin)
+    # Two bins after the matrix: ignored pixels, and ids that no class has (which would alias a cell otherwise).
+    ignored_bin, unknown_bin = num_classes**2, num_classes**2 + 1
+    cell = torch.where(known, truth * num_classes + guess, unknown_bin)
     cell = torch.where(counted, cell, ignored_bin)
     counts = torch.bincount(cell, minlength=num_classes**2 + 2)
-    if counts[stranger_bin] > 0:
-        raise AtrousError(_name_strangers(guess[counted], truth[counted], num_classes, ignore_index))
+    if counts[unknown_bin] > 0:
+        raise AtrousError(_name_unknown_ids(guess[counted], truth[counted], num_classes, ignore_index))
     return counts[: num_classes**2].reshape(num_classes, num_classes)
 
 
-def _name_strangers(guess: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> str:
+def _name_unknown_ids(guess: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> str:
     found = []
     for what, ids in (("target", truth), ("prediction", guess)):
-        strangers = sorted(set(ids[(ids < 0) | (ids >= num_classes)].tolist()))
-        if strangers:
-            found.append(f"{what} contains class ids {strangers}")
+        unknown_ids = sorted(set(ids[(ids < 0) | (ids >= num_classes)].tolist()))
+        if unknown_ids:
+            found.append(f"{what} contains class ids {unknown_ids}")
     return (
         f"{' and '.join(found)}, outside 0 to {num_classes - 1} and not the ignored id {ignore_index}; "
         "check the label space of the data set and the number of classes of the model"
@@ -67,10 +67,10 @@ class Scores(NamedTuple):
     """What a confusion matrix says, as fractions between 0 and 1; a value that no pixel decides is nan.
 
     Attributes:
-        miou: Mean of `iou` over the classes that occur in ground truth or prediction.
+        miou: Mean of ``iou`` over the classes that occur in ground truth or prediction.
         pixel_accuracy: Share of the counted pixels that are right.
-        mean_accuracy: Mean of `accuracy` over the classes that occur in the ground truth.
-        frequency_weighted_iou: Mean of `iou` weighted by each class's share of the ground truth.
+        mean_accuracy: Mean of ``accuracy`` over the classes that occur in the ground truth.
+        frequency_weighted_iou: Mean of ``iou`` weighted by each class's share of the ground truth.
         iou: Intersection over union of each class; nan for a class in neither ground truth nor prediction.
         accuracy: Share of each class's true pixels that were found; nan for a class that the ground truth lacks.
     """
@@ -99,7 +99,7 @@ class Scores(NamedTuple):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scores:
-        """Inverse of `to_dict`; the classes keep the order in which they stand."""
+        """Inverse of ``to_dict``; the classes keep the order in which they stand."""
         return cls(
             miou=_or_nan(values["miou"]),
             pixel_accuracy=_or_nan(values["pixel_accuracy"]),

@@ -22,7 +22,7 @@ class Protocol:
         padded: Height and width in pixels that every image was padded to; None = as far as the output stride asks.
         trimap_width: Largest distance in pixels from an ignored one of the pixels that count; None = all count.
         crf: Name of the dense CRF that refined the scores; None = no CRF.
-        precision: Numbers that the network computed with, as `trainer.precision` names them; None = not recorded.
+        precision: Numbers that the network computed with, as ``trainer.precision`` names them; None = not recorded.
         checkpoint: File name of the weights; None = the weights as they were in memory.
     """
 
@@ -40,7 +40,7 @@ class Protocol:
     checkpoint: str | None = None
 
     def __str__(self) -> str:
-        """One line, for example `voc val · OS 16 · scale 1 · no flip · whole image · no CRF · 32-true · best.ckpt`."""
+        """One line, such as ``voc val · OS 16 · scale 1 · no flip · whole image · no CRF · 32-true · best.ckpt``."""
         scales = ", ".join(f"{scale:g}" for scale in self.scales)
         parts = [
             f"{self.dataset} {self.split}",
@@ -76,7 +76,7 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Protocol:
-        """Inverse of `to_dict`."""
+        """Inverse of ``to_dict``."""
         window, stretched, padded = values["window"], values.get("stretched"), values.get("padded")
         return cls(
             dataset=values["dataset"],

@@ -50,7 +50,7 @@ class SegmentationScore(Metric):
     def total_confusion(self) -> Tensor:
         """The confusion matrix summed over all processes: int64 C×C on the CPU.
 
-        Every process has to call it, like `compute`. The attribute `confusion` holds this process's share only.
+        Every process has to call it, like ``compute``. The attribute ``confusion`` holds this process's share only.
         """
         with self.sync_context():
             return self.confusion.detach().cpu().clone()

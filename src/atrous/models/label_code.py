@@ -190,7 +190,7 @@ def fit_closed_form(
         for batch in _batches(masks, ratio, num_classes, grid, stage=f"pass {number}", progress=progress):
             image += _normal_product(batch.mixed, basis.float())
             counts += batch.pure
-            energy += batch.labelled
+            energy += batch.labeled
         if energy == 0:
             raise AtrousError(f"no pixel of the masks{_of(origin)} has a label, so there is nothing to fit")
         by_class = basis.view(num_classes, ratio**2, -1).sum(dim=1) * counts[:, None]
@@ -291,7 +291,7 @@ def explained_energy(code: LabelCode, masks: Iterable[Mask], *, progress: Progre
     layers = (code.encoder, code.decoder, code.num_classes)
     for batch in _batches(masks, code.ratio, code.num_classes, code.grid, stage="measuring", progress=progress):
         counts += batch.pure
-        energy += batch.labelled
+        energy += batch.labeled
         for windows in torch.split(batch.mixed, _DENSE_WINDOWS_AT_ONCE):
             error += float(_squared_errors(windows, *layers).double().sum())
     if energy == 0:
@@ -307,12 +307,12 @@ class _Batch:
     Attributes:
         mixed: Labels m×r², uint8, of the windows that have several classes, or void besides a class.
         pure: Number of windows of each single class, float64.
-        labelled: Number of pixels with a label, those of pure windows included.
+        labeled: Number of pixels with a label, those of pure windows included.
     """
 
     mixed: Tensor
     pure: Tensor
-    labelled: float
+    labeled: float
 
 
 def _batches(
@@ -320,23 +320,23 @@ def _batches(
 ) -> Iterator[_Batch]:
     """Sort the windows of a pass over the masks into batches of bounded size."""
     waiting: list[Mask] = []
-    counts, labelled, number = np.zeros(num_classes), 0, 0
+    counts, labeled, number = np.zeros(num_classes), 0, 0
 
     def gathered() -> _Batch:
         mixed = np.concatenate(waiting) if waiting else np.empty((0, ratio**2), dtype=np.uint8)
-        return _Batch(torch.from_numpy(mixed), torch.from_numpy(counts), float(labelled))
+        return _Batch(torch.from_numpy(mixed), torch.from_numpy(counts), float(labeled))
 
     for mask in masks:
         windows = cut_windows(mask, ratio=ratio, num_classes=num_classes, grid=grid).reshape(-1, ratio**2)
         first = windows[:, 0]
         pure = (windows == first[:, None]).all(axis=1)
         counts += np.bincount(first[pure & (first != VOID)], minlength=num_classes)
-        labelled += int((mask != VOID).sum())
+        labeled += int((mask != VOID).sum())
         waiting.append(windows[~pure])
         number += len(waiting[-1])
         if number >= _WINDOWS_AT_ONCE:
             yield gathered()
-            waiting, counts, labelled, number = [], np.zeros(num_classes), 0, 0
+            waiting, counts, labeled, number = [], np.zeros(num_classes), 0, 0
         if progress is not None:
             progress(stage)
     yield gathered()

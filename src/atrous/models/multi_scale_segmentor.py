@@ -64,7 +64,7 @@ class MultiScaleSegmentor(Segmentor):
     def training_scores(self, extended: Tensor) -> dict[str, Tensor]:
         """Fused scores and those of every scale (v2: labels of the half scale are shrunk with it)."""
         features = list(self._features(extended))
-        of_scale = [self.head(maps) for maps in features]
+        of_scale = [self.head(maps) for maps in features]  # B×C×h×w each; of scale 0.5 half as high and wide
         scores = {"main": self._fuse(of_scale)}
         if self.auxiliary is not None:
             scores["auxiliary"] = self.auxiliary(features[0])
@@ -84,7 +84,8 @@ class MultiScaleSegmentor(Segmentor):
 
     def _fuse(self, scores: list[Tensor]) -> Tensor:
         size = size_of(scores[0])
-        return torch.stack([self.backbone.grid.resize(score, size) for score in scores]).amax(dim=0)
+        at_one_size = [self.backbone.grid.resize(score, size) for score in scores]  # scales × B×C×h×w
+        return torch.stack(at_one_size).amax(dim=0)
 
     @staticmethod
     def _name(scale: Fraction) -> str:

@@ -23,8 +23,8 @@ Outputs = Literal["logits", "all", "scores"]
 class Segmentor(nn.Module):
     """Preprocessing, backbone, head and upsampler in one module.
 
-    Images are RGB with values 0…255, of any size. They are normalised as the backbone's weights expect and extended at
-    the lower and right border with the mean colour until the outermost features lie on the border (a multiple of the
+    Images are RGB with values 0…255, of any size. They are normalized as the backbone's weights expect and extended at
+    the lower and right border with the mean color until the outermost features lie on the border (a multiple of the
     output stride plus one pixel: the papers' 513 and 769 need no extension). So features lie at the same place relative
     to the pixels whatever the image's size, and logits are cut back to the image's own size.
 
@@ -141,7 +141,7 @@ class Segmentor(nn.Module):
             "range": [0, 255],
             "mean": [255 * value for value in self.backbone.mean],
             "std": [255 * value for value in self.backbone.std],
-            "extension": "lower and right border, mean colour, to a multiple of the output stride"
+            "extension": "lower and right border, mean color, to a multiple of the output stride"
             + (f" plus {self.backbone.grid.extra}" if self.backbone.grid.extra else "")
             if self.extend
             else "none",
@@ -159,7 +159,7 @@ class Segmentor(nn.Module):
             Logits B×C×H×W, or for each name logits or scores B×C×h×w.
         """
         height, width = image.shape[-2:]
-        extended = self.preprocess(image)
+        extended = self.preprocess(image)  # B×3×H'×W', normalized; 500×375 becomes 513×385 at output stride 16
         if outputs == "logits":
             logits = self._enlarge(self.scores(extended), extended, upsampler=self.upsampler)
             return logits[..., :height, :width]  # back to the image's own size
@@ -179,8 +179,8 @@ class Segmentor(nn.Module):
         }
 
     def scores(self, extended: Tensor) -> Tensor:
-        """What the head makes of normalised, extended images: B×D×h×w."""
-        scores: Tensor = self.head(self.backbone(extended))
+        """What the head makes of normalized, extended images: B×D×h×w."""
+        scores: Tensor = self.head(self.backbone(extended))  # B×3×H'×W' → maps, fine to coarse → B×D×h×w
         return scores
 
     def training_scores(self, extended: Tensor) -> dict[str, Tensor]:
@@ -192,7 +192,7 @@ class Segmentor(nn.Module):
         return scores
 
     def preprocess(self, image: Tensor) -> Tensor:
-        """Normalise and extend images B×3×H×W; see the class."""
+        """Normalize and extend images B×3×H×W; see the class."""
         normalized = (image.to(self.mean.dtype) - self.mean) / self.std
         bottom, right = self.backbone.grid.missing(size_of(image), self.extension) if self.extend else (0, 0)
         return F.pad(normalized, (0, right, 0, bottom)) if bottom or right else normalized  # 0 is the mean color

@@ -58,8 +58,8 @@ def confusion_figure(confusion: Tensor, classes: Sequence[str]) -> Figure:
             for column in range(size):
                 value = percent[row, column]
                 if value >= 0.5:
-                    colour = "white" if value > 55 else _INK
-                    axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color=colour)
+                    color = "white" if value > 55 else _INK
+                    axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color=color)
     axes.set_title("Share of each true class, in %", loc="left", fontsize=11, color=_INK)
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, ticks=[0, 50, 100])
     bar.outline.set_visible(False)
@@ -77,7 +77,7 @@ def curves_figure(metrics_csv: str | Path) -> Figure:
     """Draw loss, scores and learning rates over the training steps, one small plot each.
 
     Args:
-        metrics_csv: File of `MetricsCSV`. Whatever is missing in it is not drawn; an empty one says so.
+        metrics_csv: File of ``MetricsCSV``. Whatever is missing in it is not drawn; an empty one says so.
     """
     columns, rows = read_rows(metrics_csv)
     series = {name: line for name in columns if (line := _series(rows, name))[0]}
@@ -178,7 +178,7 @@ def _distinct(rates: dict[str, tuple[list[int], list[float]]]) -> dict[str, tupl
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Mean of each value and its neighbours, over about a twentieth of the curve."""
+    """Mean of each value and its neighbors, over about a twentieth of the curve."""
     reach = len(values) // 40
     sums = [0.0]
     for value in values:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from atrous.data.label_space import IGNORE_COLOUR, LabelSpace
+from atrous.data.label_space import IGNORE_COLOR, LabelSpace
 from atrous.errors import AtrousError
 
 _BACKGROUND = (255, 255, 255)
@@ -38,14 +38,14 @@ def panel(
 ) -> RGB:
     """One image as a strip: input, truth, prediction, and error with wrong pixels in red.
 
-    In the error tile right pixels show the dimmed grey image and ignored pixels the colour of the void. The line above
+    In the error tile right pixels show the dimmed gray image and ignored pixels the color of the void. The line above
     names the image and the share of right pixels; the line below is the legend of the classes that occur.
 
     Args:
         image: RGB 3×H×W, 0 to 255.
         truth: Train ids H×W, or the ignored id.
         prediction: Train ids H×W.
-        label_space: Names and colours of the ids.
+        label_space: Names and colors of the ids.
         name: Caption, usually the name of the sample.
 
     Returns:
@@ -79,7 +79,7 @@ def panel(
     present = np.union1d(truth[counted], prediction[counted])
     entries: list[Entry] = [(label_space.classes[index], label_space.palette[index]) for index in present]
     if not counted.all():
-        entries.append(("ignored", IGNORE_COLOUR))
+        entries.append(("ignored", IGNORE_COLOR))
     legend = _legend_lines(entries, full_width, font)
     bottom = _GAP + 2 * _CAPTION + height + _GAP
     canvas = Image.new("RGB", (full_width, bottom + _LEGEND_LINE * len(legend) + 2 * _GAP), _BACKGROUND)
@@ -125,10 +125,10 @@ def _tile_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _error(picture: RGB, wrong: NDArray[np.bool_], ignored: NDArray[np.bool_]) -> RGB:
-    grey = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    error = np.repeat((0.5 * grey + 50)[..., None], 3, axis=2).astype(np.uint8)
+    gray = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    error = np.repeat((0.5 * gray + 50)[..., None], 3, axis=2).astype(np.uint8)
     error[wrong] = _WRONG
-    error[ignored] = IGNORE_COLOUR
+    error[ignored] = IGNORE_COLOR
     return error
 
 
@@ -149,7 +149,7 @@ def _legend_lines(entries: Sequence[Entry], width: int, font: Font) -> list[list
 def _draw_legend(draw: ImageDraw.ImageDraw, lines: list[list[tuple[int, Entry]]], top: int, font: Font) -> None:
     for number, line in enumerate(lines):
         middle = top + number * _LEGEND_LINE + _LEGEND_LINE // 2
-        for left, (name, colour) in line:
+        for left, (name, color) in line:
             box = (left, middle - _SWATCH // 2, left + _SWATCH, middle + _SWATCH // 2)
-            draw.rectangle(box, fill=colour, outline=(190, 197, 205))
+            draw.rectangle(box, fill=color, outline=(190, 197, 205))
             draw.text((left + _SWATCH + 5, middle), name, fill=_INK, font=font, anchor="lm")

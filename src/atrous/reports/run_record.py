@@ -18,7 +18,7 @@ def record_run(run_dir: str | Path, config: Mapping[str, Any], overrides: Sequen
     Args:
         run_dir: The run's folder.
         config: The resolved configuration as plain data.
-        overrides: What was said on the command line.
+        overrides: Command-line overrides.
         repository: Checkout whose commit is recorded.
     """
     folder = Path(run_dir)

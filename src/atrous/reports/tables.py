@@ -25,7 +25,7 @@ class ScoreEntry:
         label: What was scored, for example "best" or "last".
         scores: The numbers.
         protocol: How they came about.
-        step: Training steps behind the weights; None where that is not known.
+        step: Training steps that made the weights; None where that is not known.
     """
 
     label: str
@@ -45,7 +45,7 @@ class ScoreEntry:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ScoreEntry:
-        """Inverse of `to_dict`."""
+        """Inverse of ``to_dict``."""
         return cls(
             values["label"], Scores.from_dict(values), Protocol.from_dict(values["protocol"]), step=values["step"]
         )
@@ -77,7 +77,7 @@ def score_table(scores: Scores, classes: Sequence[str], protocol: Protocol) -> T
 
 
 def score_markdown(scores: Scores, classes: Sequence[str], protocol: Protocol) -> str:
-    """The same as `score_table`, in Markdown.
+    """The same as ``score_table``, in Markdown.
 
     Args:
         scores: The numbers.
@@ -119,7 +119,7 @@ def write_summary(
         classes: Class names in the order of the ids.
         title: Heading.
         facts: Further lines, for example steps and parameters.
-        pictures: Files to show, relative to `run_dir`; those that do not exist are left out.
+        pictures: Files to show, relative to ``run_dir``; those that do not exist are left out.
 
     Returns:
         Paths of summary.md and summary.json.

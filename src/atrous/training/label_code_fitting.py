@@ -135,7 +135,7 @@ def label_code_file(folder: str | Path, dataset: SegmentationDataset, **options:
     Args:
         folder: Folder of the codes.
         dataset: Training data.
-        options: Those of `fit_label_code`.
+        options: Those of ``fit_label_code``.
     """
     fit = inspect.signature(fit_label_code).bind(dataset, None, **options)
     fit.apply_defaults()

@@ -23,7 +23,7 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Split trainable parameters into backbone and new layers, each with and without weight decay.
 
-    Only filters decay: biases, scale and shift of normalisation layers, and other vectors do not. Layers outside the
+    Only filters decay: biases, scale and shift of normalization layers, and other vectors do not. Layers outside the
     backbone start from random weights and learn ``head_factor`` times faster (DeepLabv1 §4, v2 §4.1), but for those
     that a head inherits from the pretrained classifier, and those of an upsampler that were fitted beforehand.
 
@@ -38,7 +38,7 @@ def parameter_groups(
             do not (TensorFlow DeepLab, core/xception.py, ``regularize_depthwise``).
 
     Returns:
-        Optimiser groups named ``backbone``, ``backbone_bias``, ``backbone_no_decay``, ``head``, ``head_bias``,
+        Optimizer groups named ``backbone``, ``backbone_bias``, ``backbone_no_decay``, ``head``, ``head_bias``,
         ``head_no_decay``, without empty ones.
     """
     groups: dict[str, dict[str, Any]] = {}

@@ -33,7 +33,7 @@ class Schedule(ABC):
         _require(0 <= self.warmup_factor <= 1, "warmup_factor", self.warmup_factor, "must be from 0 to 1")
 
     def __call__(self, total_steps: int) -> Callable[[int], float]:
-        """Return the factor as a function of the number of optimiser steps done."""
+        """Return the factor as a function of the number of optimizer steps done."""
 
         def factor(step: int) -> float:
             decay = self.decay(step, total_steps)
@@ -123,7 +123,7 @@ class Poly(Schedule):
         _require(0 <= self.end_factor <= 1, "end_factor", self.end_factor, "must be from 0 to 1")
 
     def decay(self, step: int, total_steps: int) -> float:
-        """The factor without warm-up; it stays where it is behind the end."""
+        """The factor without warm-up; it stays where it is after the end."""
         left = (1 - min(step, total_steps) / total_steps) ** self.power
         return float(self.end_factor + (1 - self.end_factor) * left)
 
@@ -167,7 +167,7 @@ class Cosine(Schedule):
         _require(0 <= self.end_factor <= 1, "end_factor", self.end_factor, "must be from 0 to 1")
 
     def decay(self, step: int, total_steps: int) -> float:
-        """The factor without warm-up; it stays where it is behind the end."""
+        """The factor without warm-up; it stays where it is after the end."""
         left = (1 + math.cos(math.pi * min(step, total_steps) / total_steps)) / 2
         return self.end_factor + (1 - self.end_factor) * left
 

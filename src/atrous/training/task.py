@@ -44,7 +44,36 @@ _STEPS_BETWEEN_LOOKS = 10
 
 
 class SegmentationTask(LightningModule):
-    """Joins network, loss, optimiser, schedule and score.
+    """Joins network, loss, optimizer, schedule and score.
+
+    Args:
+        segmentor: The network.
+        inference: From network and images to probabilities.
+        label_space: The data set's classes.
+        splits: Name of the split behind ``val`` and ``test``, for the protocol.
+        loss: Called with logits B×C×H×W and labels B×H×W. Loss, optimizer and schedule are for training only.
+        optimizer: Called with parameter groups.
+        schedule: Called with the number of steps of the run; gives the factor for each step.
+        learning_rate: Base learning rate, the backbone's.
+        weight_decay: Weight decay of the convolutions.
+        head_factor: Learning rate of new layers over the backbone's.
+        bias_factor: Learning rate of biases over that of their layer's weights; 2 in DeepLabv1 and v2.
+        depthwise_decay: Whether filters of depthwise convolutions decay; not in the authors' code for DeepLabv3+.
+        loss_resolution: ``labels`` compares logits with labels at full resolution (DeepLabv3 §4.1), ``scores``
+            compares scores with labels shrunk to their size (DeepLabv1 §3.1, v2).
+        train_only: First parts of the names of the parameters that learn; ``None`` for all. Batch norms of other
+            parts keep their statistics.
+        trimap_width: Score only pixels at most so far from an ignored one; ``None`` for whole images.
+        freeze_batch_norm: Keep statistics, scale and shift of every batch norm.
+        channels_last: Lay tensors out with channels last; faster with most convolution libraries.
+        compile: Compile the network.
+        seed: Seeds dropout, together with the step.
+        recipe: The configuration as plain data; kept in checkpoints.
+        overrides: Command-line overrides; kept in checkpoints.
+
+    Raises:
+        AtrousError: The network has another number of classes than the data set, a value is impossible, or the
+            optimizer brings values that are the parameter groups'.
 
     Attributes:
         segmentor: The network.
@@ -79,37 +108,6 @@ class SegmentationTask(LightningModule):
         recipe: Mapping[str, Any] | None = None,
         overrides: Sequence[str] = (),
     ) -> None:
-        """Join the parts.
-
-        Args:
-            segmentor: The network.
-            inference: From network and images to probabilities.
-            label_space: The data set's classes.
-            splits: Name of the split behind ``val`` and ``test``, for the protocol.
-            loss: Called with logits B×C×H×W and labels B×H×W. Loss, optimizer and schedule are for training only.
-            optimizer: Called with parameter groups.
-            schedule: Called with the number of steps of the run; gives the factor for each step.
-            learning_rate: Base learning rate, the backbone's.
-            weight_decay: Weight decay of the convolutions.
-            head_factor: Learning rate of new layers over the backbone's.
-            bias_factor: Learning rate of biases over that of their layer's weights; 2 in DeepLabv1 and v2.
-            depthwise_decay: Whether filters of depthwise convolutions decay; not in the authors' code for DeepLabv3+.
-            loss_resolution: ``labels`` compares logits with labels at full resolution (DeepLabv3 §4.1), ``scores``
-                compares scores with labels shrunk to their size (DeepLabv1 §3.1, v2).
-            train_only: First parts of the names of the parameters that learn; ``None`` for all. Batch norms of other
-                parts keep their statistics.
-            trimap_width: Score only pixels at most so far from an ignored one; ``None`` for whole images.
-            freeze_batch_norm: Keep statistics, scale and shift of every batch norm.
-            channels_last: Lay tensors out with channels last; faster with most convolution libraries.
-            compile: Compile the network.
-            seed: Seeds dropout, together with the step.
-            recipe: The configuration as plain data; kept in checkpoints.
-            overrides: What was said on the command line; kept in checkpoints.
-
-        Raises:
-            AtrousError: The network has another number of classes than the data set, a value is impossible, or the
-                optimizer brings values that are the parameter groups'.
-        """
         super().__init__()
         if segmentor.num_classes != label_space.num_classes:
             raise AtrousError(
@@ -192,7 +190,7 @@ class SegmentationTask(LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """Optimiser over parameter groups, with a schedule that moves at every step."""
+        """Optimizer over parameter groups, with a schedule that moves at every step."""
         if self.loss is None or self._optimizer is None or self._schedule is None:
             raise AtrousError("training needs a loss, an optimizer and a schedule")
         steps = self.trainer.max_steps
@@ -226,13 +224,13 @@ class SegmentationTask(LightningModule):
         torch.manual_seed(
             hash((self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)) & (2**63 - 1)
         )
-        image, mask = self._images(batch), batch["mask"]
+        image, mask = self._images(batch), batch["mask"]  # uint8 B×3×H×W and B×H×W
         assert self.loss is not None
         self.loss.at_step(self.global_step)
-        outputs = self._training_outputs(image)
-        labels = {name: self._labels_of(output, mask) for name, output in outputs.items()}
+        outputs = self._training_outputs(image)  # by name: logits B×C×H×W, or scores B×C×h×w
+        labels = {name: self._labels_of(output, mask) for name, output in outputs.items()}  # B×H×W, or B×h×w
         losses = [self.segmentor.loss_weights[name] * self.loss(outputs[name], labels[name]) for name in outputs]
-        loss = (torch.stack(losses) * self._shares_of_pixels(labels.values())).sum()
+        loss = (torch.stack(losses) * self._shares_of_pixels(labels.values())).sum()  # one weight an output
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
         return loss
 
@@ -295,15 +293,15 @@ class SegmentationTask(LightningModule):
         card = Card.of(checkpoint)
         require_same_classes(card.label_space, self.label_space)
         weights, own = segmentor_weights(checkpoint), self.segmentor.state_dict()
-        strangers = sorted(
+        misfits = sorted(
             name
             for name in weights.keys() | own.keys()
             if name not in weights or name not in own or weights[name].shape != own[name].shape
         )
-        if strangers:
+        if misfits:
             raise AtrousError(
-                f"the checkpoint is of another network: {len(strangers)} tensors are missing, left over or of another "
-                f"shape, such as {strangers[0]}"
+                f"the checkpoint is of another network: {len(misfits)} tensors are missing, left over or of another "
+                f"shape, such as {misfits[0]}"
             )
         self._score_card = card.score
 
@@ -359,7 +357,7 @@ class SegmentationTask(LightningModule):
         """Weights that make the mean over processes of each output's mean loss the mean over all its pixels.
 
         So several processes learn what one would from cross-entropy and the focal loss, which divide by the number of
-        labelled pixels. Each process chooses its own hardest pixels and measures its own regions (Dice, Lovász).
+        labeled pixels. Each process chooses its own hardest pixels and measures its own regions (Dice, Lovász).
         """
         if self.trainer.world_size == 1:
             return torch.ones((), device=self.device)
@@ -369,13 +367,13 @@ class SegmentationTask(LightningModule):
         return pixels / mean.where(mean > 0, 1)
 
     def _evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        probabilities = self.inference(self.segmentor, self._images(batch))
-        prediction = probabilities.argmax(dim=1)
+        probabilities = self.inference(self.segmentor, self._images(batch))  # B×C×H×W
+        prediction = probabilities.argmax(dim=1)  # B×H×W
         mask: Tensor = batch["mask"].long()
         if self._trimap_width is not None:
             mask = within_trimap(mask, self._trimap_width, ignore_index=self.label_space.ignore_index)
         counted = mask != self.label_space.ignore_index
-        of_truth = probabilities.gather(1, mask.where(counted, 0).unsqueeze(1)).squeeze(1)
+        of_truth = probabilities.gather(1, mask.where(counted, 0).unsqueeze(1)).squeeze(1)  # of the true class, B×H×W
         losses = -of_truth.clamp(min=torch.finfo(of_truth.dtype).tiny).log()
         self._validation_loss.update(losses, weight=counted.to(losses.dtype))
         self._confusion.update(prediction, mask)
@@ -386,7 +384,7 @@ class SegmentationTask(LightningModule):
         self.last_scores, self.last_confusion = scores, self._confusion.total_confusion()
         if self._trimap_width is not None and not self.last_confusion.any() and not self.trainer.sanity_checking:
             raise AtrousError(
-                f"no labelled pixel of {self.label_space.name} {self._splits[stage]} is within "
+                f"no labeled pixel of {self.label_space.name} {self._splits[stage]} is within "
                 f"trimap_width={self._trimap_width} of an ignored one: set trimap_width=null to score whole images"
             )
         loss = float(self._validation_loss.compute())

@@ -64,7 +64,7 @@ def rates() -> Callable[[nn.Module], list[int]]:
 
 @pytest.fixture(scope="session")
 def pictures() -> Callable[..., tuple[Tensor, Callable[[Segmentor], Tensor]]]:
-    """Random pictures 0 … 255, and what their normalisation for a network gives."""
+    """Random pictures 0 … 255, and what their normalization for a network gives."""
 
     def make(height: int, width: int, **options: Any) -> tuple[Tensor, Callable[[Segmentor], Tensor]]:
         image = torch.randint(0, 256, (2, 3, height, width), generator=torch.Generator().manual_seed(1)).float()

@@ -89,8 +89,8 @@ def test_logits_are_theirs(
     segmentor = rebuilt(translation)
     assert sorted(rates(segmentor.head)) == sorted(rates(network.decode_head))
     assert rates(segmentor.backbone) == rates(network.backbone)
-    image, normalised = pictures(66, 90)
-    logits, auxiliary = network(normalised(segmentor))
+    image, normalized = pictures(66, 90)
+    logits, auxiliary = network(normalized(segmentor))
     assert 0.1 < logits.abs().max() < 100
     torch.testing.assert_close(segmentor(image), logits, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(segmentor(image, outputs="scores")["auxiliary"], auxiliary, rtol=1e-4, atol=1e-4)

@@ -52,8 +52,8 @@ def test_logits_are_theirs(
     segmentor = rebuilt(translation)
     assert rates(segmentor.head) == rates(network.decoder)
     assert rates(segmentor.backbone) == rates(network.encoder)
-    image, normalised = pictures(96, 64)
-    wanted: Tensor = network(normalised(segmentor))[0]
+    image, normalized = pictures(96, 64)
+    wanted: Tensor = network(normalized(segmentor))[0]
     assert 0.1 < wanted.abs().max() < 100
     torch.testing.assert_close(segmentor(image), wanted, rtol=1e-4, atol=1e-4)
 

@@ -15,7 +15,7 @@ from atrous.errors import AtrousError
 from atrous.models.segmentor import Segmentor
 
 FLOAT = "weights/deeplabv3_257_mv_gpu.tflite"
-QUANTISED = "weights/deeplabv3_mnv2_pascal_quant.tflite"
+QUANTIZED = "weights/deeplabv3_mnv2_pascal_quant.tflite"
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,9 @@ def test_dilated_blocks_are_tensorflows(ours: Segmentor) -> None:
     assert [block.conv_dw.stride[0] for block in blocks] == [1, 2, 1, 2] + [1] * 13
 
 
-def test_quantised_files_are_refused(file: Path) -> None:
-    with pytest.raises(AtrousError, match="is a quantised network"):
-        translate_file("tflite", file.parent.parent / QUANTISED)
+def test_quantized_files_are_refused(file: Path) -> None:
+    with pytest.raises(AtrousError, match="is a quantized network"):
+        translate_file("tflite", file.parent.parent / QUANTIZED)
 
 
 def test_without_the_interpreter_it_says_which_package(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

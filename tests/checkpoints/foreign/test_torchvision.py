@@ -35,14 +35,14 @@ def pair(
 @torch.no_grad()
 def test_logits_are_theirs(pair: tuple[str, nn.Module, Segmentor], pictures: Any) -> None:
     _, theirs, ours = pair
-    image, normalised = pictures(90, 121)
-    mine, wanted = ours(image, outputs="all"), theirs(normalised(ours))
+    image, normalized = pictures(90, 121)
+    mine, wanted = ours(image, outputs="all"), theirs(normalized(ours))
     scale = wanted["out"].abs().max()
     assert 0.1 < scale < 1e4
     assert float((mine["main"] - wanted["out"]).abs().max() / scale.clamp(min=1)) < 1e-4
     # the auxiliary logits are of use in training only; ours are enlarged as the backbone's grid is, so compare scores
     scores: dict[str, Tensor] = ours(image, outputs="scores")
-    features = theirs.backbone(normalised(ours))["aux"]
+    features = theirs.backbone(normalized(ours))["aux"]
     torch.testing.assert_close(scores["auxiliary"], theirs.aux_classifier(features), rtol=1e-4, atol=1e-4)
 
 

@@ -43,7 +43,7 @@ def test_unknown_suite_lists_the_valid_ones() -> None:
         run_suite("augmnt", {}, Console(file=io.StringIO()))
 
 
-def test_the_peer_gives_normalised_crops_of_the_same_size() -> None:
+def test_the_peer_gives_normalized_crops_of_the_same_size() -> None:
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (40, 90, 3), dtype=np.uint8), rng.integers(0, 5, (40, 90), dtype=np.uint8)
     result = naive_chain(65)(image=image, mask=mask)

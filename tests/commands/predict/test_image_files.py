@@ -120,11 +120,11 @@ def test_modes_become_rgb(tmp_path: Path) -> None:
     rgba[0, 0, 3] = 255
     pictures = {
         "rgba": Image.fromarray(rgba),
-        "grey": Image.fromarray(np.full((2, 2), 77, dtype=np.uint8)),
+        "gray": Image.fromarray(np.full((2, 2), 77, dtype=np.uint8)),
         "bit": Image.fromarray(np.full((2, 2), True)),
         "palette": Image.fromarray(np.full((2, 2, 3), (255, 0, 0), dtype=np.uint8)).quantize(4),
     }
-    expected = {"rgba": (10, 20, 30), "grey": (77, 77, 77), "bit": (255, 255, 255), "palette": (255, 0, 0)}
+    expected = {"rgba": (10, 20, 30), "gray": (77, 77, 77), "bit": (255, 255, 255), "palette": (255, 0, 0)}
     for name, picture in pictures.items():
         path = tmp_path / f"{name}.png"
         options = {"transparency": b"\x00\x80"} if name == "palette" else {}
@@ -135,7 +135,7 @@ def test_modes_become_rgb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bit_grey_is_scaled(tmp_path: Path, suffix: str) -> None:
+def test_16_bit_gray_is_scaled(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"deep.{suffix}"
     Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype=np.uint16)).save(path)
     assert read_rgb(path)[0, :, 0].tolist() == [0, 1, 128, 255]

@@ -18,7 +18,7 @@ Pixels = NDArray[np.uint8]
 
 @pytest.fixture
 def images(tmp_path: Path) -> list[ImageFile]:
-    """Twelve images of three sizes, each of one grey value, and two broken files among them."""
+    """Twelve images of three sizes, each of one gray value, and two broken files among them."""
     files = []
     for index in range(14):
         path = tmp_path / f"{index:02}.png"

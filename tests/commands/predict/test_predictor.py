@@ -11,7 +11,7 @@ from atrous.inference import WholeImage
 
 
 class Channels(nn.Module):
-    """Logits are the colour channels, computed by a 1x1 convolution, which autocast would run in bfloat16."""
+    """Logits are the color channels, computed by a 1x1 convolution, which autocast would run in bfloat16."""
 
     def __init__(self) -> None:
         super().__init__()

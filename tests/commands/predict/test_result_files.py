@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from atrous.commands.predict import ImageFile, ResultFiles
-from atrous.data.label_space import IGNORE_COLOUR, LabelSpace
+from atrous.data.label_space import IGNORE_COLOR, LabelSpace
 from atrous.errors import AtrousError
 
 STREET = LabelSpace(
@@ -23,7 +23,7 @@ def image(tmp_path: Path, name: str = "sub/a.v2") -> ImageFile:
     return ImageFile(tmp_path / "in" / f"{name}.jpg", Path(name))
 
 
-def test_mask_holds_raw_ids_in_their_colours(tmp_path: Path) -> None:
+def test_mask_holds_raw_ids_in_their_colors(tmp_path: Path) -> None:
     labels = np.array([[0, 1, 1], [1, 0, 255]], dtype=np.uint8)
     files = ResultFiles(tmp_path / "out", STREET)
     files.write(image(tmp_path), np.zeros((2, 3, 3), dtype=np.uint8), labels)
@@ -31,9 +31,9 @@ def test_mask_holds_raw_ids_in_their_colours(tmp_path: Path) -> None:
         assert mask.mode == "P"
         assert mask.size == (3, 2)
         assert np.asarray(mask).tolist() == [[7, 26, 26], [26, 7, 0]]
-        colours = np.asarray(mask.convert("RGB"))
-    assert (colours == STREET.colorize(labels)).all()
-    assert tuple(colours[1, 2]) == IGNORE_COLOUR
+        colors = np.asarray(mask.convert("RGB"))
+    assert (colors == STREET.colorize(labels)).all()
+    assert tuple(colors[1, 2]) == IGNORE_COLOR
 
 
 def test_raw_ids_above_255_become_16_bit(tmp_path: Path) -> None:

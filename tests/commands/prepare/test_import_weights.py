@@ -38,7 +38,7 @@ def test_the_checkpoint_builds_the_network_again(classifier: Path, tmp_path: Pat
         Console(file=printed, width=200), source="timm", path=str(classifier), out=str(out), backbone="test_resnet",
         classes=["sky", "sea", "sand"], output_stride=8,
     )  # fmt: skip
-    for line in ("not used: fc.weight (behind", "not used: fc.bias (behind", "not in the file, random: head."):
+    for line in ("not used: fc.weight (after", "not used: fc.bias (after", "not in the file, random: head."):
         assert line in printed.getvalue()
     assert len(result["unused"]) == 2
     segmentor, card = load_segmentor(out)

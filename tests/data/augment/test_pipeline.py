@@ -116,19 +116,19 @@ def test_read_only_arrays_are_accepted(raw: RawSample) -> None:
         Augmentation((60, 80), (1, 1))(raw, seed)["mask"].fill_(0)
 
 
-def test_colour_changes_the_image_and_not_the_mask(raw: RawSample) -> None:
-    plain, coloured = Augmentation(33), Augmentation(33, color={"brightness": 0.4, "saturation": 0.4})
+def test_color_changes_the_image_and_not_the_mask(raw: RawSample) -> None:
+    plain, colored = Augmentation(33), Augmentation(33, color={"brightness": 0.4, "saturation": 0.4})
     changed = 0
     for seed in range(10):
-        one, other = plain(raw, seed), coloured(raw, seed)
+        one, other = plain(raw, seed), colored(raw, seed)
         assert torch.equal(one["mask"], other["mask"])
         changed += not torch.equal(one["image"], other["image"])
     assert changed == 10
 
 
-def test_colour_probability(raw: RawSample) -> None:
-    plain, coloured = Augmentation(33), Augmentation(33, color={"brightness": 0.4, "probability": 0.25})
-    changed = sum(not torch.equal(plain(raw, seed)["image"], coloured(raw, seed)["image"]) for seed in range(200))
+def test_color_probability(raw: RawSample) -> None:
+    plain, colored = Augmentation(33), Augmentation(33, color={"brightness": 0.4, "probability": 0.25})
+    changed = sum(not torch.equal(plain(raw, seed)["image"], colored(raw, seed)["image"]) for seed in range(200))
     assert 25 < changed < 75
 
 
@@ -146,7 +146,7 @@ def test_further_transforms_of_albumentations_can_be_added(raw: RawSample) -> No
         ({"probability": 2}, r"augment\.color\.probability must lie in 0\.\.1, got 2"),
     ],
 )
-def test_wrong_colour_settings_are_refused(color: dict[str, float], message: str) -> None:
+def test_wrong_color_settings_are_refused(color: dict[str, float], message: str) -> None:
     with pytest.raises(AtrousError, match=message):
         Augmentation(33, color=color)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from atrous.data.augment import random_scale_crop
 from atrous.data.augment.random_scale_crop import (
-    MEAN_COLOUR,
+    MEAN_COLOR,
     RandomScaleCrop,
     Span,
     Window,
@@ -31,14 +31,14 @@ def two_steps(image: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
     rows, columns, (height, width), flip = window
     scaled = cv2.resize(image, (columns.scaled, rows.scaled), interpolation=cv2.INTER_LINEAR)
     padded = np.empty((max(rows.scaled, height), max(columns.scaled, width), 3), dtype=np.uint8)
-    padded[:] = MEAN_COLOUR
+    padded[:] = MEAN_COLOR
     padded[: rows.scaled, : columns.scaled] = scaled
     cropped = padded[rows.start : rows.start + height, columns.start : columns.start + width]
     return cropped[:, ::-1] if flip else cropped
 
 
 def two_steps_mask(mask: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
-    """The same for labels, one pixel at a time: the source pixel that holds the centre of the scaled pixel."""
+    """The same for labels, one pixel at a time: the source pixel that holds the center of the scaled pixel."""
     rows, columns, (height, width), flip = window
     result = np.full((height, width), 255, dtype=np.uint8)
     for row in range(min(height, rows.scaled)):
@@ -64,7 +64,7 @@ def smooth_noise(seed: int, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def largest_step(image: NDArray[np.uint8]) -> float:
-    """Largest difference of neighbours, summed over both directions: what a shift by a pixel can change."""
+    """Largest difference of neighbors, summed over both directions: what a shift by a pixel can change."""
     values = image.astype(float)
     return float(sum(np.abs(np.diff(values, axis=axis)).max() for axis in (0, 1)))
 
@@ -78,7 +78,7 @@ def test_image_equals_two_steps(size: tuple[int, int]) -> None:
     differences = []
     for _ in range(60):
         window = random_window(rng, size, (rng.randint(20, 300), rng.randint(20, 300)))
-        ours = resize_window(image, window, fill=MEAN_COLOUR)
+        ours = resize_window(image, window, fill=MEAN_COLOR)
         theirs = two_steps(image, window)
         assert ours.shape == theirs.shape
         difference = np.abs(ours.astype(int) - theirs)
@@ -96,13 +96,13 @@ def test_mask_equals_two_steps_in_every_pixel(size: tuple[int, int]) -> None:
         assert np.array_equal(resize_mask_window(mask, window, fill=255), two_steps_mask(mask, window)), window
 
 
-def test_mask_equals_the_pixel_centre_rule_of_opencv() -> None:
+def test_mask_equals_the_pixel_center_rule_of_opencv() -> None:
     mask = np.random.default_rng(2).integers(0, 21, (375, 500), dtype=np.uint8)
     for factor in (0.5, 0.77, 1.0, 1.3, 2.0):
         height, width = round(375 * factor), round(500 * factor)
         whole = Window(Span(375, height, 0, height), Span(500, width, 0, width), (height, width))
         theirs = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-        # OpenCV computes positions with 16 bits: centres on the edge of two pixels may fall to the other side
+        # OpenCV computes positions with 16 bits: centers on the edge of two pixels may fall to the other side
         assert (resize_mask_window(mask, whole, fill=255) != theirs).mean() < 0.01
 
 
@@ -120,7 +120,7 @@ def test_warp_takes_over_where_no_position_is_aligned(monkeypatch: pytest.Monkey
     image = smooth_noise(1, (211, 307))
     for _ in range(40):
         window = random_window(rng, (211, 307), (100, 90))
-        ours = resize_window(image, window, fill=MEAN_COLOUR)
+        ours = resize_window(image, window, fill=MEAN_COLOR)
         difference = np.abs(ours.astype(int) - two_steps(image, window))
         assert difference.max() <= ALIGNMENT * largest_step(image) + 1.5
     assert len(calls) > 20
@@ -160,7 +160,7 @@ def test_result_has_the_size_of_the_crop(crop: int | tuple[int, int], size: tupl
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
-def test_padding_is_mean_colour_and_255_at_the_bottom_and_right_before_mirroring(flip: float) -> None:
+def test_padding_is_mean_color_and_255_at_the_bottom_and_right_before_mirroring(flip: float) -> None:
     image, mask = np.zeros((10, 12, 3), dtype=np.uint8), np.zeros((10, 12), dtype=np.uint8)
     result = apply(RandomScaleCrop(20, (1, 1), flip=flip, pad_value=(1, 2, 3)), image, mask, 0)
     padded = np.ones((20, 20), dtype=bool)
@@ -260,14 +260,14 @@ def test_share_limit_gives_up_where_there_is_only_one_class() -> None:
     assert not apply(RandomScaleCrop(20, max_class_share=0.5), image, mask, 0)["mask"].all()
 
 
-def test_rare_classes_are_centred_as_often_as_frequent_ones() -> None:
+def test_rare_classes_are_centered_as_often_as_frequent_ones() -> None:
     image, mask = np.zeros((300, 300, 3), dtype=np.uint8), np.zeros((300, 300), dtype=np.uint8)
     mask[100:200, 150] = 7  # a pole: 100 of 90,000 pixels
     mask[:10] = 255
-    uniform, centred = RandomScaleCrop(21), RandomScaleCrop(21, rare_class_probability=1.0)
-    seen = [sum(apply(t, image, mask, seed)["mask"][10, 10] == 7 for seed in range(300)) for t in (uniform, centred)]
+    uniform, centered = RandomScaleCrop(21), RandomScaleCrop(21, rare_class_probability=1.0)
+    seen = [sum(apply(t, image, mask, seed)["mask"][10, 10] == 7 for seed in range(300)) for t in (uniform, centered)]
     assert seen[0] < 20
-    # half of the crops; at scales below 1 a line of one pixel may fall between two centres
+    # half of the crops; at scales below 1 a line of one pixel may fall between two centers
     assert 90 < seen[1] < 180
 
 

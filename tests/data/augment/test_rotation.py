@@ -27,7 +27,7 @@ def sample(height: int, width: int) -> RawSample:
 
 
 def source(row: int, column: int, size: tuple[int, int], degrees: float) -> tuple[float, float]:
-    """Where the pixel of the turned image comes from, one by one: counter-clockwise as seen, about the centre."""
+    """Where the pixel of the turned image comes from, one by one: counter-clockwise as seen, about the center."""
     middle = (size[0] - 1) / 2, (size[1] - 1) / 2
     x, y = column - middle[1], middle[0] - row  # y upwards
     back = math.radians(-degrees)
@@ -35,7 +35,7 @@ def source(row: int, column: int, size: tuple[int, int], degrees: float) -> tupl
     return middle[0] - y, middle[1] + x
 
 
-def colour(image: NDArray[np.uint8], row: float, column: float) -> NDArray[np.float64]:
+def color(image: NDArray[np.uint8], row: float, column: float) -> NDArray[np.float64]:
     """Bilinear value between four pixels, those outside having the fill."""
     top, left = math.floor(row), math.floor(column)
     total = np.zeros(3)
@@ -58,7 +58,7 @@ def test_equals_turning_every_pixel_by_hand(size: tuple[int, int], degrees: floa
             inside = all(-1 < place < side for place, side in zip(at, size, strict=True))
             within = all(0 <= place <= side - 1 for place, side in zip(at, size, strict=True))
             tolerance = steps / 32 + 1 if within else 12  # OpenCV computes with 1/32 pixel; the fill is far away
-            wanted = colour(raw.image, *at) if inside else np.array(FILL)
+            wanted = color(raw.image, *at) if inside else np.array(FILL)
             assert np.abs(image[row, column] - wanted).max() <= tolerance, (row, column)
             nearest = tuple(math.floor(place + 0.5) for place in at)
             if any(abs(place - math.floor(place) - 0.5) < 0.02 for place in at):
@@ -72,13 +72,13 @@ def test_equals_turning_every_pixel_by_hand(size: tuple[int, int], degrees: floa
 
 def test_a_mark_turns_counter_clockwise() -> None:
     image = np.zeros((21, 21, 3), dtype=np.uint8)
-    image[10, 18] = 255  # to the right of the centre
+    image[10, 18] = 255  # to the right of the center
     turned, _ = rotate(image, image[..., 0].copy(), 90, fill=FILL)
     assert turned[2, 10].tolist() == [255, 255, 255]  # above it
 
 
 def test_angles_fill_the_range_evenly_and_corners_are_void() -> None:
-    """A needle through the centre shows the angle; what turned in has the padding's colour and no label."""
+    """A needle through the center shows the angle; what turned in has the padding's color and no label."""
     image, mask = np.zeros((101, 101, 3), dtype=np.uint8), np.zeros((101, 101), dtype=np.uint8)
     mask[50, 60:] = 1
     augment = Augmentation(101, (1, 1), flip=0, rotation=30, pad_value=FILL)

@@ -102,7 +102,7 @@ def test_label_space_is_in_voc_style() -> None:
         128,
         0,
         0,
-    )  # The PASCAL VOC colour map: bits of the id, from the highest bit of R, G, B down.
+    )  # The PASCAL VOC color map: bits of the id, from the highest bit of R, G, B down.
     assert SHAPES.palette[6] == (0, 128, 128)
     everything = np.arange(SHAPES.num_classes, dtype=np.uint8)[None]
     np.testing.assert_array_equal(SHAPES.encode(everything, "here"), everything)
@@ -157,13 +157,13 @@ def test_objects_overlap(masks: NDArray[np.uint8]) -> None:
     assert touching > 0.3 * len(masks)
 
 
-def test_colour_tells_next_to_nothing() -> None:
+def test_color_tells_next_to_nothing() -> None:
     scores = score_baselines(Shapes("train"), Shapes("val", lengths={"val": 100}), samples=200)
     assert scores["constant"].miou < 0.13
-    assert scores["colour"].miou < 0.15
+    assert scores["color"].miou < 0.15
 
 
-def test_mean_colour_is_alike_in_all_classes() -> None:
+def test_mean_color_is_alike_in_all_classes() -> None:
     dataset = Shapes("train", lengths={"train": 600}, size=80)
     sums, counts = np.zeros((256, 3)), np.zeros(256)
     for image, mask, _ in dataset:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from atrous.data.dataset import to_sample
-from atrous.data.sets.voc import VOC2012, VOC_2012, voc_colour_map
+from atrous.data.sets.voc import VOC2012, VOC_2012, voc_color_map
 from atrous.errors import AtrousError
 
 
@@ -34,7 +34,7 @@ def test_border_stays_ignored_and_ids_are_read_from_the_palette_png(voc_folder: 
         assert (mask == 255).sum() == 12 * 14 - 8 * 10
 
 
-def test_trainaug_reads_the_other_mask_folder_in_greyscale_too(voc_folder: Path) -> None:
+def test_trainaug_reads_the_other_mask_folder_in_grayscale_too(voc_folder: Path) -> None:
     mask = VOC2012("trainaug", root=voc_folder)[0].mask
     assert sorted(np.unique(mask)) == [0, 15]
 
@@ -68,14 +68,14 @@ def test_to_sample_keeps_every_value(voc_folder: Path) -> None:
     assert sample["name"] == "2008_000003"
 
 
-def test_colours_are_those_of_the_devkit() -> None:
-    # devkit documentation, VOC2012 §"colour map", typed from its table
+def test_colors_are_those_of_the_devkit() -> None:
+    # devkit documentation, VOC2012 §"color map", typed from its table
     known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 7: (128, 128, 128), 8: (64, 0, 0)}
     known |= {15: (192, 128, 128), 16: (0, 64, 0), 20: (0, 64, 128), 255: (224, 224, 192)}
-    colours = voc_colour_map(256)
-    assert {label: colours[label] for label in known} == known
-    assert len(set(colours)) == 256
-    assert VOC_2012.palette == colours[:21]
+    colors = voc_color_map(256)
+    assert {label: colors[label] for label in known} == known
+    assert len(set(colors)) == 256
+    assert VOC_2012.palette == colors[:21]
     assert VOC_2012.classes[15] == "person"
 
 
@@ -168,15 +168,15 @@ def test_unreadable_files_are_named(voc_folder: Path, file: str, content: str) -
         VOC2012("train", root=voc_folder)[0]
 
 
-def test_coloured_masks_are_refused(voc_folder: Path) -> None:
+def test_colored_masks_are_refused(voc_folder: Path) -> None:
     path = voc_folder / "SegmentationClass" / "2007_000001.png"
     with Image.open(path) as mask:
         mask.convert("RGB").save(path)
-    with pytest.raises(AtrousError, match=r"2007_000001\.png: a mask must be an 8-bit palette or greyscale PNG.*RGB"):
+    with pytest.raises(AtrousError, match=r"2007_000001\.png: a mask must be an 8-bit palette or grayscale PNG.*RGB"):
         VOC2012("train", root=voc_folder)[0]
 
 
-def test_greyscale_photographs_become_rgb(voc_folder: Path) -> None:
+def test_grayscale_photographs_become_rgb(voc_folder: Path) -> None:
     path = voc_folder / "JPEGImages" / "2007_000001.jpg"
     with Image.open(path) as picture:
         picture.convert("L").save(path)

@@ -12,7 +12,7 @@ Compare = Callable[[Tensor, Tensor], float]
 
 
 @pytest.fixture
-def randomise() -> Callable[[nn.Module], nn.Module]:
+def randomize() -> Callable[[nn.Module], nn.Module]:
     """Give every vector (batch norm, bias, layer scale) and every running statistic a random value, in float64.
 
     Fresh residual branches end in a scale of zero or 1e-6, behind which any wrong dilation would go unseen.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from atrous.errors import AtrousError
 from atrous.models.backbones import TimmBackbone
 
-Randomise = Callable[[nn.Module], nn.Module]
+Randomize = Callable[[nn.Module], nn.Module]
 
 
 def image() -> Tensor:
@@ -21,10 +21,10 @@ def image() -> Tensor:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_050", "tf_efficientnet_lite0"])
 def test_folding_keeps_the_function_and_leaves_no_batch_norm(
-    name: str, randomise: Randomise, tmp_path: Any, difference: Callable[[Tensor, Tensor], float]
+    name: str, randomize: Randomize, tmp_path: Any, difference: Callable[[Tensor, Tensor], float]
 ) -> None:
     whole = TimmBackbone(name)
-    randomise(whole)
+    randomize(whole)
     torch.save(whole.network.state_dict(), tmp_path / "weights.pt")
     folded = TimmBackbone(name, pretrained=str(tmp_path / "weights.pt"), norm="folded").double().eval()
     assert not any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in folded.modules())
@@ -47,7 +47,7 @@ def test_units_that_lose_their_stride_can_have_the_rate_of_those_behind(output_s
         assert [unit.padding[0] for unit in units] == wanted[output_stride]
 
 
-def test_own_normalisation_and_epsilon() -> None:
+def test_own_normalization_and_epsilon() -> None:
     backbone = TimmBackbone("resnet18", mean=[0.1, 0.2, 0.3], std=[0.5, 0.5, 0.5], batch_norm_eps=0.25)
     assert (backbone.mean, backbone.std) == ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))
     assert {layer.eps for layer in backbone.modules() if isinstance(layer, nn.BatchNorm2d)} == {0.25}

@@ -42,8 +42,8 @@ SCHEDULES = [[2], [1, 2], [2, 2], [1, 2, 5], [1, 2, 9], [2, 2, 2], [2, 4, 8], [5
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_holes_are_the_pixels_without_influence(rates: list[int], kernel: int) -> None:
     reached = reached_by_gradient(rates, kernel)
-    centre = kernel // 2 * sum(rates)
-    along_an_axis = [d for d in range(centre + 1) if not reached[centre, centre + d]]
+    center = kernel // 2 * sum(rates)
+    along_an_axis = [d for d in range(center + 1) if not reached[center, center + d]]
     assert list(holes(rates, kernel)) == along_an_axis
     assert share_of_pixels_used(rates, kernel) == pytest.approx(float(reached.double().mean()))
 

@@ -19,7 +19,7 @@ from atrous.models.backbones import TimmBackbone
 from atrous.models.heads import DeepLabV3PlusHead
 
 Compare = Callable[[Tensor, Tensor], float]
-Randomise = Callable[[nn.Module], nn.Module]
+Randomize = Callable[[nn.Module], nn.Module]
 
 CONFIGS = sorted((Path(__file__).resolve().parents[3] / "conf" / "backbone").glob("*.yaml"))
 # architectures with strided pooling, even kernels, poolings in the shortcut, and concatenation
@@ -55,10 +55,10 @@ def without_image_statistics(backbone: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("choice", [*EVERY, *(pytest.param(name, id=name) for name in OTHERS)])
-def test_same_weights_agree_on_the_common_grid(choice: str | Path, randomise: Randomise, difference: Compare) -> None:
+def test_same_weights_agree_on_the_common_grid(choice: str | Path, randomize: Randomize, difference: Compare) -> None:
     backbone = built(choice)
     without_image_statistics(backbone)
-    randomise(backbone)
+    randomize(backbone)
     extra = 1 if backbone.grid is Grid.POINTS else 0
     image = noise(64 + extra, 96 + extra)
     with torch.no_grad():
@@ -71,9 +71,9 @@ def test_same_weights_agree_on_the_common_grid(choice: str | Path, randomise: Ra
                 assert difference(now[..., ::step, ::step], at_32) < TOLERANCE, f"{spec.name} at {output_stride}"
 
 
-def test_the_comparison_notices_one_wrong_rate(randomise: Randomise, difference: Compare) -> None:
+def test_the_comparison_notices_one_wrong_rate(randomize: Randomize, difference: Compare) -> None:
     backbone = built("resnet18")
-    randomise(backbone)
+    randomize(backbone)
     image = noise(65, 97)
     with torch.no_grad():
         at_32 = backbone(image)[-1]
@@ -86,9 +86,9 @@ def test_the_comparison_notices_one_wrong_rate(randomise: Randomise, difference:
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "xception41", "mobilenetv2_100", "tf_efficientnet_lite0"])
 @pytest.mark.parametrize("output_stride", [16, 8])
-def test_rates_are_those_of_timm(name: str, output_stride: int, randomise: Randomise, difference: Compare) -> None:
+def test_rates_are_those_of_timm(name: str, output_stride: int, randomize: Randomize, difference: Compare) -> None:
     backbone = built(name, output_stride)
-    randomise(backbone)
+    randomize(backbone)
     theirs = timm.create_model(name, output_stride=output_stride, features_only=True, out_indices=(-1,))
     ours = {key.replace(".", "_"): value for key, value in backbone.network.state_dict().items()}
     theirs.load_state_dict({key: ours[key.replace(".", "_")] for key in theirs.state_dict()})
@@ -98,9 +98,9 @@ def test_rates_are_those_of_timm(name: str, output_stride: int, randomise: Rando
 
 
 @pytest.mark.parametrize("name", ["mobilenetv2_050", "convnext_atto", "resnet50d"])
-def test_changing_back_and_forth_leaves_no_trace(name: str, randomise: Randomise) -> None:
+def test_changing_back_and_forth_leaves_no_trace(name: str, randomize: Randomize) -> None:
     wanderer = built(name, 8)
-    randomise(wanderer)
+    randomize(wanderer)
     before = {key: value.clone() for key, value in wanderer.state_dict().items()}
     wanderer.set_output_stride(32)
     wanderer.set_output_stride(16)

@@ -112,7 +112,7 @@ def test_own_taps() -> None:
     assert not [name for name, _ in backbone.network.named_parameters() if name.startswith("layer4")]
 
 
-def test_a_missing_tap_is_named_with_its_neighbours() -> None:
+def test_a_missing_tap_is_named_with_its_neighbors() -> None:
     with pytest.raises(AtrousError, match=r"'test_resnet' has no layer 'layer9'.*backbone\.taps.*layer[1-4]"):
         TimmBackbone("test_resnet", taps=["layer1", "layer9"])
 

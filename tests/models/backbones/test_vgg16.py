@@ -20,7 +20,7 @@ from atrous.errors import AtrousError
 from atrous.models.backbones import VGG16
 
 Compare = Callable[[Tensor, Tensor], float]
-Randomise = Callable[[nn.Module], nn.Module]
+Randomize = Callable[[nn.Module], nn.Module]
 
 NARROW = (3, 4, 5, 6, 7)
 PAPER = (64, 128, 256, 512, 512)
@@ -127,10 +127,10 @@ def test_features_of_the_papers_net() -> None:
 
 
 @pytest.mark.parametrize("pools", ["3x3", "2x2"])
-def test_weights_agree_on_the_common_grid(pools: str, randomise: Randomise, difference: Compare) -> None:
+def test_weights_agree_on_the_common_grid(pools: str, randomize: Randomize, difference: Compare) -> None:
     """Up to conv5 at every output stride; pool5 too between 32 and 16, but not 8, where its windows stay narrow."""
     backbone = narrow(pools=pools)
-    randomise(backbone)
+    randomize(backbone)
     image = noise(97, 129)
     taken: dict[str, Tensor] = {}
     backbone.layers.relu5_3.register_forward_hook(lambda module, inputs, output: taken.update(conv5=output))
@@ -164,7 +164,7 @@ def test_sizes_of_the_grid(pools: str, output_stride: int, rows: int, columns: i
 @pytest.mark.parametrize(("pools", "place"), [("3x3", 0.0), ("2x2", 0.5)])
 @pytest.mark.parametrize("name", ["pool4", "pool5"])
 def test_where_features_lie_in_the_image(pools: str, place: float, name: str) -> None:
-    """The rows that a feature sees through the poolings are centred on 8·i, or half a pixel behind it."""
+    """The rows that a feature sees through the poolings are centered on 8·i, or half a pixel behind it."""
     backbone = narrow(pools=pools, channels=(3, 3, 3, 3, 3))
     with torch.no_grad():
         for layer in backbone.layers:

@@ -19,13 +19,13 @@ def atrous_convolution(image: Tensor, convolution: nn.Conv2d, rate: int) -> Tens
     return F.conv2d(image, holes, convolution.bias, padding=rate * (kernel // 2), groups=convolution.groups)
 
 
-def normalised(image: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+def normalized(image: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     """Batch norm in evaluation by its formula."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     shape = (1, -1, 1, 1)
-    centred = image - norm.running_mean.view(shape)
-    scaled = centred / (norm.running_var.view(shape) + norm.eps).sqrt()
+    centered = image - norm.running_mean.view(shape)
+    scaled = centered / (norm.running_var.view(shape) + norm.eps).sqrt()
     return scaled * norm.weight.view(shape) + norm.bias.view(shape)
 
 
@@ -54,7 +54,7 @@ def block(image: Tensor, layers: nn.Sequential, rate: int = 1) -> Tensor:
             image = atrous_convolution(image, layer, rate)
             rate = 1
         elif isinstance(layer, nn.BatchNorm2d):
-            image = normalised(image, layer).clamp(min=0)
+            image = normalized(image, layer).clamp(min=0)
     return image
 
 
@@ -65,7 +65,7 @@ def oracle() -> dict[str, Callable[..., Tensor]]:
 
 
 @pytest.fixture
-def randomise() -> Callable[[nn.Module], nn.Module]:
+def randomize() -> Callable[[nn.Module], nn.Module]:
     """Random affine parameters and statistics for every batch norm, in float64 and evaluation."""
 
     def fill(module: nn.Module) -> nn.Module:

@@ -16,7 +16,7 @@ from atrous.models.heads import ASPP, ImagePooling
 from atrous.models.heads.convolution import conv_block, separable_conv_block
 
 Oracle = dict[str, Callable[..., Tensor]]
-Randomise = Callable[[nn.Module], nn.Module]
+Randomize = Callable[[nn.Module], nn.Module]
 
 
 def feature(batch: int = 2, channels: int = 12, height: int = 9, width: int = 13) -> Tensor:
@@ -49,19 +49,19 @@ def expected(aspp: ASPP, image: Tensor, rates: tuple[int, ...], oracle: Oracle) 
 @pytest.mark.parametrize("separable", [False, True])
 @pytest.mark.parametrize("image_pooling", ["global", None])
 def test_branches_and_projection(
-    separable: bool, image_pooling: str | None, oracle: Oracle, randomise: Randomise
+    separable: bool, image_pooling: str | None, oracle: Oracle, randomize: Randomize
 ) -> None:
     aspp = pyramid(separable=separable, image_pooling=image_pooling)
-    randomise(aspp)
+    randomize(aspp)
     image = feature()
     torch.testing.assert_close(aspp(image), expected(aspp, image, (2, 3, 5), oracle))
 
 
 @pytest.mark.parametrize("separable", [False, True])
-def test_rates_follow_the_output_stride(separable: bool, oracle: Oracle, randomise: Randomise) -> None:
+def test_rates_follow_the_output_stride(separable: bool, oracle: Oracle, randomize: Randomize) -> None:
     """(6, 12, 18) at 16, doubled at 8 (v3 §3.3), here with smaller rates on a small map."""
     aspp = pyramid(separable=separable, rates=(2, 4))
-    randomise(aspp)
+    randomize(aspp)
     image = feature()
     for output_stride, rates in ((8, (4, 8)), (32, (1, 2)), (16, (2, 4))):
         aspp.set_output_stride(output_stride)
@@ -78,10 +78,10 @@ def test_default_rates_are_the_papers() -> None:
     assert rates(aspp) == [(6, 6), (12, 12), (18, 18)]
 
 
-def test_crop_sized_pooling_slides_the_crop_over_the_map(oracle: Oracle, randomise: Randomise) -> None:
+def test_crop_sized_pooling_slides_the_crop_over_the_map(oracle: Oracle, randomize: Randomize) -> None:
     """A crop of 65×49 pixels has 5×4 features at output stride 16, and 9×7 at 8."""
     pooling = ImagePooling(12, 6, output_stride=16, grid=Grid.POINTS, window=(65, 49))
-    randomise(pooling)
+    randomize(pooling)
     image = feature(height=9, width=13)
     for output_stride, (rows, columns) in ((16, (5, 4)), (8, (9, 7))):
         pooling.output_stride = output_stride
@@ -93,12 +93,12 @@ def test_crop_sized_pooling_slides_the_crop_over_the_map(oracle: Oracle, randomi
         torch.testing.assert_close(pooling(image), wanted)
 
 
-def test_a_map_no_larger_than_the_crop_is_pooled_globally(randomise: Randomise) -> None:
+def test_a_map_no_larger_than_the_crop_is_pooled_globally(randomize: Randomize) -> None:
     crop = ImagePooling(12, 6, output_stride=16, grid=Grid.POINTS, window=513)
     whole = ImagePooling(12, 6, output_stride=16, grid=Grid.POINTS)
     whole.load_state_dict(crop.state_dict())
-    randomise(crop)
-    randomise(whole)
+    randomize(crop)
+    randomize(whole)
     torch.testing.assert_close(crop(feature()), whole(feature()))
 
 

@@ -18,7 +18,7 @@ from atrous.models.heads import CascadeHead, DeepLabV3Head, FCNHead
 from atrous.models.segmentor import Segmentor
 
 Oracle = dict[str, Callable[..., Tensor]]
-Randomise = Callable[[nn.Module], nn.Module]
+Randomize = Callable[[nn.Module], nn.Module]
 SPECS = (FeatureSpec(5, 8, "before"), FeatureSpec(12, 16, "last"))
 
 
@@ -38,9 +38,9 @@ def maps(batch: int = 2) -> list[Tensor]:
     ]
 
 
-def test_scores_are_those_of_the_paper(randomise: Randomise) -> None:
+def test_scores_are_those_of_the_paper(randomize: Randomize) -> None:
     built = head()
-    randomise(built)
+    randomize(built)
     image = built.aspp(maps()[-1])
     wanted = torch.einsum("bchw,kc->bkhw", image, built.classifier.weight[..., 0, 0])
     torch.testing.assert_close(built(maps()), wanted)
@@ -100,10 +100,10 @@ def test_blocks_begin_as_copies_of_the_last_stage_and_part_in_training() -> None
     assert segmentor.head.blocks[0][0].conv1.weight is not segmentor.head.blocks[0][1].conv1.weight
 
 
-def test_the_cascade_computes_what_units_by_hand_compute(oracle: Oracle, randomise: Randomise) -> None:
+def test_the_cascade_computes_what_units_by_hand_compute(oracle: Oracle, randomize: Randomize) -> None:
     """Bottlenecks with their convolutions as ordinary ones whose filters have holes."""
     segmentor = cascade(blocks=1)
-    randomise(segmentor.head)
+    randomize(segmentor.head)
     assert isinstance(segmentor.head, CascadeHead)
     generator = torch.Generator().manual_seed(3)
     feature = torch.randn(1, 2048, 9, 7, generator=generator, dtype=torch.float64)

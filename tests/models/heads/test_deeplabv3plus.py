@@ -1,4 +1,4 @@
-"""The whole head: fusion, refinement, parameters, initialisation, refusals."""
+"""The whole head: fusion, refinement, parameters, initialization, refusals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from atrous.models.backbones import FeatureMaps, FeatureSpec
 from atrous.models.heads import DeepLabV3PlusHead
 
 Oracle = dict[str, Callable[..., Tensor]]
-Randomise = Callable[[nn.Module], nn.Module]
+Randomize = Callable[[nn.Module], nn.Module]
 
 SPECS = (FeatureSpec(5, 2, "stem"), FeatureSpec(7, 4, "low"), FeatureSpec(9, 8, "middle"), FeatureSpec(11, 16, "high"))
 SMALL = {"aspp_channels": 6, "low_level_channels": 4, "decoder_channels": 8, "rates": (1, 2, 3)}
@@ -48,11 +48,11 @@ def maps(batch: int = 2, height: int = 97, width: int = 65) -> list[Tensor]:
 @pytest.mark.parametrize("separable", [False, True])
 @pytest.mark.parametrize(("stride", "index"), [(4, 1), (8, 2)])
 def test_scores_are_those_of_the_paper(
-    separable: bool, stride: int, index: int, oracle: Oracle, randomise: Randomise
+    separable: bool, stride: int, index: int, oracle: Oracle, randomize: Randomize
 ) -> None:
     """ASPP, ×4 bilinear, concatenation with the projected low-level map, two 3×3, 1×1 (v3+ §3.1)."""
     head = built(separable=separable, low_level_stride=stride)
-    randomise(head)
+    randomize(head)
     features = maps()
     block, enlarged = oracle["block"], oracle["enlarged"]
     low = block(features[index], head.low_level[0])
@@ -66,10 +66,10 @@ def test_scores_are_those_of_the_paper(
     torch.testing.assert_close(scores, wanted)
 
 
-def test_several_low_level_maps_are_fused_from_coarse_to_fine(oracle: Oracle, randomise: Randomise) -> None:
+def test_several_low_level_maps_are_fused_from_coarse_to_fine(oracle: Oracle, randomize: Randomize) -> None:
     """Table 2's "conv2 + conv3": ×2 to stride 8, fuse and refine, ×2 to stride 4, fuse and refine."""
     head = built(low_level_stride=[8, 4], separable=False, decoder_depth=1)
-    randomise(head)
+    randomize(head)
     features = maps()
     block, enlarged = oracle["block"], oracle["enlarged"]
     image = head.aspp(features[-1])

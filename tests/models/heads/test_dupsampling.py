@@ -17,7 +17,7 @@ from atrous.models.heads.dupsampling import DUpsamplingHead
 from atrous.models.upsamplers.dupsampling import DUpsampling
 
 Oracle = dict[str, Callable[..., Tensor]]
-Randomise = Callable[[nn.Module], nn.Module]
+Randomize = Callable[[nn.Module], nn.Module]
 
 SPECS = (FeatureSpec(5, 2, "stem"), FeatureSpec(7, 4, "low"), FeatureSpec(9, 16, "middle"), FeatureSpec(11, 16, "high"))
 SMALL = {"aspp_channels": 6, "low_level_channels": 4, "decoder_channels": 8, "rates": (1, 2, 3)}
@@ -49,11 +49,11 @@ def maps(height: int = 97, width: int = 65) -> list[Tensor]:
 @pytest.mark.parametrize("separable", [False, True])
 @pytest.mark.parametrize("low_level", [[], [4], ["middle"], ["stem", "middle"], [2, 4]])
 def test_low_level_maps_come_down_to_the_last_map(
-    low_level: list[int | str], separable: bool, oracle: Oracle, randomise: Randomise
+    low_level: list[int | str], separable: bool, oracle: Oracle, randomize: Randomize
 ) -> None:
     """On a grid of points bilinear reduction takes the feature that lies on the same pixel."""
     head = built(low_level=low_level, separable=separable)
-    randomise(head)
+    randomize(head)
     features = maps()
     block = oracle["block"]
     image = head.aspp(features[-1])
@@ -70,9 +70,9 @@ def test_low_level_maps_come_down_to_the_last_map(
     torch.testing.assert_close(scores, wanted)
 
 
-def test_vanilla_fusion_enlarges_the_last_map(oracle: Oracle, randomise: Randomise) -> None:
+def test_vanilla_fusion_enlarges_the_last_map(oracle: Oracle, randomize: Randomize) -> None:
     head = built(low_level=["middle", 4], fusion="vanilla", separable=False)
-    randomise(head)
+    randomize(head)
     features = maps()
     block, enlarged = oracle["block"], oracle["enlarged"]
     image = head.aspp(features[-1])

@@ -26,7 +26,7 @@ NARROW = (2, 3, 4, 5, 6)
 INNER = partial(LargeFOVHead, channels=7)
 
 
-def randomised(module: nn.Module) -> nn.Module:
+def randomized(module: nn.Module) -> nn.Module:
     """Weights so large that every tap shows in the sum."""
     with torch.no_grad():
         for parameter in module.parameters():
@@ -62,7 +62,7 @@ def perceptron(tap: nn.Module, feature: Tensor) -> Tensor:
 @pytest.mark.parametrize(("height", "width"), [(65, 97), (33, 129), (1, 65)])
 def test_taps_land_on_the_scores(output_stride: int, height: int, width: int) -> None:
     """The strided tap is the dense one at the scores' pixels; the network may have been built at another stride."""
-    segmentor = randomised(network(dense_evaluation=False)).eval()
+    segmentor = randomized(network(dense_evaluation=False)).eval()
     segmentor.set_output_stride(output_stride)
     head = taps_of(segmentor)
     assert head.stride == output_stride
@@ -87,7 +87,7 @@ def test_strides_of_the_released_net() -> None:
 
 def test_dense_evaluation_interpolates_every_score_map(oracle: Oracle) -> None:
     """×1/2/4/8/8 for the taps and ×8 for fc8, then the sum."""
-    segmentor = randomised(network()).eval()
+    segmentor = randomized(network()).eval()
     head = taps_of(segmentor)
     assert head.stride == 1
     with torch.no_grad():
@@ -112,7 +112,7 @@ def test_taps_on_cells_see_the_middle_of_a_score() -> None:
     """A map of stride 2 under scores of stride 8: windows of 3 around every fourth pixel, from the third on."""
     specs = (FeatureSpec(2, 2, "fine"), FeatureSpec(3, 4, "middle"), FeatureSpec(6, 8, "last"))
     head = MultiScaleTapsHead(FeatureMaps(specs, Grid.CELLS, 8), 3, head=INNER, channels=4)
-    randomised(head).train()
+    randomized(head).train()
     for module in head.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -158,7 +158,7 @@ def test_the_network_without_taps_gives_its_weights() -> None:
     assert all(".taps." in name for name in incompatible.missing_keys)
     assert torch.equal(taps_of(wrapped).head.fc6.weight, plain.head.fc6.weight)
     again = network()
-    again.load_state_dict(randomised(wrapped).state_dict())
+    again.load_state_dict(randomized(wrapped).state_dict())
     for name, parameter in wrapped.named_parameters():
         torch.testing.assert_close(again.get_parameter(name).double(), parameter, rtol=1e-6, atol=1e-7)
 
@@ -166,7 +166,7 @@ def test_the_network_without_taps_gives_its_weights() -> None:
 def test_a_copy_saves_and_loads_too() -> None:
     one, other = network(), copy.deepcopy(network())
     assert list(one.state_dict()) == list(other.state_dict())
-    randomised(one).float()
+    randomized(one).float()
     other.load_state_dict(one.state_dict())
     assert all(torch.equal(*pair) for pair in zip(one.parameters(), other.parameters(), strict=True))
     assert taps_of(other).state_dict().keys() == {
@@ -212,7 +212,7 @@ def test_refusals() -> None:
 
 
 def test_every_parameter_gets_a_gradient_and_the_features_stay() -> None:
-    segmentor = randomised(network(dropout=0.1)).train()
+    segmentor = randomized(network(dropout=0.1)).train()
     head = taps_of(segmentor)
     features = [feature.detach() for feature in segmentor.backbone(noise(65, 65, batch=2) / 255)]
     copies = [feature.clone() for feature in features]

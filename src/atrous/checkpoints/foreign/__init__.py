@@ -1,4 +1,4 @@
-"""Weights that other programs trained, as weights of ours: one module a source, each with a function `translate`."""
+"""Weights that other programs trained, as weights of ours: one module a source, each with a function ``translate``."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def translate(source: str, state: Mapping[str, Tensor], **options: Any) -> Trans
     """Turn a foreign state dict into one of ours.
 
     Args:
-        source: One of `SOURCES`.
+        source: One of ``SOURCES``.
         state: Its tensors by their own names.
-        options: What the tensors do not tell, see the source's `translate`.
+        options: What the tensors do not tell, see the source's ``translate``.
 
     Raises:
         AtrousError: There is no such source, it has no such option, or the tensors are not those of a network that it
@@ -44,7 +44,7 @@ def translate(source: str, state: Mapping[str, Tensor], **options: Any) -> Trans
 
 
 def translate_file(source: str, path: str | Path, **options: Any) -> Translation:
-    """Turn a foreign file into a state dict of ours; see `translate`."""
+    """Turn a foreign file into a state dict of ours; see ``translate``."""
     read = getattr(_module(source), "read", read_state_dict)
     return translate(source, read(Path(path).expanduser()), **options)
 

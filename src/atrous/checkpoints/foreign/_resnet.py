@@ -16,7 +16,7 @@ _DEPTHS = {
 
 
 def resnet_name(renaming: Renaming, prefix: str) -> str:
-    """Which ResNet stands behind a prefix.
+    """Which ResNet has its tensors under a prefix.
 
     Raises:
         AtrousError: None that we know.

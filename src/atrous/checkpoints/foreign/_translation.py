@@ -17,7 +17,7 @@ _BILINEAR = "atrous.models.upsamplers.Bilinear"
 
 @dataclass(frozen=True)
 class Translation:
-    """A network of ours with the weights of somebody else's.
+    """An Atrous network with third-party weights.
 
     Attributes:
         model: The ``model`` node of a recipe that builds it, as plain data.
@@ -37,17 +37,15 @@ class Translation:
 class Renaming:
     """Moves tensors from a foreign state dict to one of ours and knows what is left.
 
+    Args:
+        source: Whose tensors they are, for messages.
+        foreign: The tensors.
+
     Attributes:
         state: What has been moved, under our names.
     """
 
     def __init__(self, source: str, foreign: Mapping[str, Tensor]) -> None:
-        """Start with nothing moved.
-
-        Args:
-            source: Whose tensors they are, for messages.
-            foreign: The tensors.
-        """
         self.source = source
         self.state: dict[str, Tensor] = {}
         self._foreign = foreign

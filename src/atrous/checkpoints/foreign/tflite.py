@@ -29,7 +29,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
     Raises:
         AtrousError: The file is missing or no TFLite file, the interpreter is not installed, or the network is
-            quantised.
+            quantized.
     """
     if not path.is_file():
         raise AtrousError(f"there is no weights file path={path}")
@@ -45,7 +45,7 @@ def read(path: Path) -> dict[str, Tensor]:
     except (ValueError, RuntimeError) as error:
         raise AtrousError(f"{path} is not a TFLite file: {str(error).splitlines()[0]}") from error
     if interpreter.get_input_details()[0]["dtype"] is not np.float32:
-        raise AtrousError(f"{path} is a quantised network; only float networks can be imported")
+        raise AtrousError(f"{path} is a quantized network; only float networks can be imported")
     tensors: dict[str, Tensor] = {}
     for detail in interpreter.get_tensor_details():
         name = str(detail["name"])
@@ -62,7 +62,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def translate(state: Mapping[str, Tensor]) -> Translation:
-    """Translate the tensors of half-width MobileNetV2 at output stride 8, as `read` gives them."""
+    """Translate the tensors of half-width MobileNetV2 at output stride 8, as ``read`` gives them."""
     renaming = Renaming("tflite", state)
     theirs, ours = "MobilenetV2", "backbone.network"
     _convolution(renaming, f"{theirs}/Conv", f"{ours}.conv_stem")

@@ -38,14 +38,14 @@ def translate(
         raise AtrousError("source=timm needs the name of the model: give import_weights.backbone=resnet50 or another")
     renaming = Renaming("timm", state)
     expected = TimmBackbone(backbone).network.state_dict()
-    behind = set(timm.create_model(backbone, pretrained=False).state_dict()) - set(expected)
+    after = set(timm.create_model(backbone, pretrained=False).state_dict()) - set(expected)
     for name in expected:
         if name.endswith("num_batches_tracked") and not renaming.has(name):
             renaming.state[_BACKBONE + name] = torch.tensor(0)
         else:
             renaming.state[_BACKBONE + name] = renaming.take(name)
     unused = tuple(
-        f"{name} (behind the backbone's last feature map)" if name in behind else name for name in renaming.left()
+        f"{name} (after the backbone's last feature map)" if name in after else name for name in renaming.left()
     )
     return Translation(
         model=model_node(

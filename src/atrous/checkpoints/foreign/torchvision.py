@@ -66,7 +66,7 @@ def _resnet(renaming: Renaming) -> dict[str, Any]:
 
 
 def _mobilenet(renaming: Renaming) -> dict[str, Any]:
-    """Blocks are numbered 1 … 15 behind the stem: expansion, depthwise convolution, perhaps a gate, projection."""
+    """Blocks are numbered 1 … 15 after the stem: expansion, depthwise convolution, perhaps a gate, projection."""
     ours = "backbone.network"
     renaming.convolution("backbone.0.0", f"{ours}.conv_stem")
     renaming.norm("backbone.0.1", f"{ours}.bn1")

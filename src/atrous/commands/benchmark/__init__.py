@@ -1,4 +1,4 @@
-"""Measurements that time us and a named peer side by side; one module a suite, each with a function `run`."""
+"""Measurements that time us and a named peer side by side; one module a suite, each with a function ``run``."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def run_suite(name: str, options: Mapping[str, Any], console: Console) -> dict[s
     """Run a suite.
 
     Args:
-        name: One of `SUITES`.
-        options: Arguments of the suite's `run`.
+        name: One of ``SUITES``.
+        options: Arguments of the suite's ``run``.
         console: Where the suite prints its table.
 
     Returns:

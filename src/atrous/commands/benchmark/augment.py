@@ -32,8 +32,8 @@ def run(
 ) -> dict[str, Any]:
     """Time both chains in turn and print a table.
 
-    A repetition is the mean over `samples` random samples of one chain, then of the other; the figure is the median of
-    the repetitions. Processor time of the calling thread is measured, so that other programs disturb less.
+    A repetition is the mean over ``samples`` random samples of one chain, then of the other; the figure is the median
+    of the repetitions. Processor time of the calling thread is measured, so that other programs disturb less.
 
     Args:
         console: Where the table goes.

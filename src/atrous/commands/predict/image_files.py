@@ -78,7 +78,7 @@ def find_images(given: str, *, output: Path) -> list[ImageFile]:
 def read_rgb(path: Path) -> NDArray[np.uint8]:
     """Read an image as uint8 H×W×3 RGB, on the pixel grid that is stored: an orientation tag is not applied.
 
-    Grey and palette images are converted, 16-bit grey is scaled to 8 bit, and transparency is dropped, as in training.
+    Gray and palette images are converted, 16-bit gray is scaled to 8 bit, and transparency is dropped, as in training.
 
     Raises:
         AtrousError: The file cannot be decoded; the sentence says why but does not name the file.
@@ -101,8 +101,8 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         raise AtrousError(f"cannot be decoded ({error or type(error).__name__})") from error
 
 
-def _from_16_bit(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
-    values = grey.astype(np.int64)
+def _from_16_bit(gray: NDArray[np.generic]) -> NDArray[np.uint8]:
+    values = gray.astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise AtrousError("32-bit pixels have no known range; convert the file to 8 bit")
     return np.repeat(((values + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)

@@ -23,7 +23,7 @@ class Predictor:
         segmentor: Network in evaluation mode; it is moved to the device.
         inference: From network and images to probabilities.
         device: Where to compute.
-        precision: One of `PRECISIONS`.
+        precision: One of ``PRECISIONS``.
 
     Raises:
         AtrousError: Unknown precision.

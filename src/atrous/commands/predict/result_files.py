@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from atrous.commands.predict.image_files import ImageFile
-from atrous.data.label_space import IGNORE_COLOUR, LabelSpace
+from atrous.data.label_space import IGNORE_COLOR, LabelSpace
 from atrous.errors import AtrousError
 
 
 class ResultFiles:
     """Writes a mask ``<name>.png`` and an overlay ``overlay/<name>.jpg`` for every image.
 
-    Masks hold the data set's own ids, as its evaluation server wants them: palette PNGs in the colours of the label
-    space, or 16-bit greyscale where an id is above 255. Every file appears whole or not at all, the mask last.
+    Masks hold the data set's own ids, as its evaluation server wants them: palette PNGs in the colors of the label
+    space, or 16-bit grayscale where an id is above 255. Every file appears whole or not at all, the mask last.
 
     Args:
         folder: Where results go.
-        label_space: Names and colours of the ids.
+        label_space: Names and colors of the ids.
         overlay: Whether to draw overlays.
-        alpha: Share of the class colour in the overlay, 0 to 1.
+        alpha: Share of the class color in the overlay, 0 to 1.
 
     Raises:
         AtrousError: The folder cannot be written to, or alpha is no share.
@@ -83,8 +83,8 @@ class ResultFiles:
         """
         try:
             if self._overlay:
-                colours = Image.fromarray(self._label_space.colorize(labels))
-                blended = Image.blend(Image.fromarray(rgb), colours, self._alpha)
+                colors = Image.fromarray(self._label_space.colorize(labels))
+                blended = Image.blend(Image.fromarray(rgb), colors, self._alpha)
                 _save(blended, self.overlay(image), format="JPEG", quality=90, subsampling=0)
             mask = Image.fromarray(self._label_space.decode(labels))
             if mask.mode == "L":
@@ -103,11 +103,11 @@ class ResultFiles:
 def _raw_palette(label_space: LabelSpace) -> list[int]:
     """768 numbers: the RGB of every raw id up to 255."""
     table = np.zeros((256, 3), dtype=np.uint8)
-    colours = dict(zip(label_space.raw_ids, label_space.palette, strict=True))
-    colours |= dict.fromkeys(label_space.ignored_raw_ids, IGNORE_COLOUR)
-    for raw_id, colour in colours.items():
+    colors = dict(zip(label_space.raw_ids, label_space.palette, strict=True))
+    colors |= dict.fromkeys(label_space.ignored_raw_ids, IGNORE_COLOR)
+    for raw_id, color in colors.items():
         if raw_id <= 255:
-            table[raw_id] = colour
+            table[raw_id] = color
     return [int(value) for value in table.flatten()]
 
 

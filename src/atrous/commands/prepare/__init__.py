@@ -1,4 +1,4 @@
-"""What is made once before training: one module a task, each with a function `run`."""
+"""What is made once before training: one module a task, each with a function ``run``."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def run_task(
     """Run a task.
 
     Args:
-        name: One of `TASKS`.
-        options: Arguments of the task's `run`.
+        name: One of ``TASKS``.
+        options: Arguments of the task's ``run``.
         console: Where the task says what it does.
-        data: Builds the data set at hand; called for those tasks only whose `run` takes `data`.
+        data: Builds the data set at hand; called for those tasks only whose ``run`` takes ``data``.
 
     Returns:
         The result as plain values, for JSON.

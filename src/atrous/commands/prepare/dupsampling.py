@@ -25,7 +25,7 @@ def run(
         data: The data set at hand.
         folder: Where training keeps its codes.
         output: File to write; ``None`` for the one in ``folder`` that training with these options reads.
-        options: Those of `fit_label_code`.
+        options: Those of ``fit_label_code``.
 
     Returns:
         File, explained share of the energy, seconds, and the options.

@@ -13,7 +13,7 @@ from atrous.checkpoints.card import Card
 from atrous.checkpoints.foreign import SOURCES, Translation, translate_file
 from atrous.checkpoints.recipe import build_model
 from atrous.data.label_space import LabelSpace
-from atrous.data.sets.voc import VOC_2012, voc_colour_map
+from atrous.data.sets.voc import VOC_2012, voc_color_map
 from atrous.errors import AtrousError
 from atrous.models.segmentor import Segmentor
 
@@ -99,7 +99,7 @@ def _label_space(num_classes: int, names: Sequence[str] | None) -> LabelSpace:
         raise AtrousError(f"import_weights.classes names {len(names)} classes, the network has {num_classes}")
     if tuple(names) == VOC_2012.classes:
         return VOC_2012
-    return LabelSpace("imported", tuple(str(name) for name in names), voc_colour_map(num_classes))
+    return LabelSpace("imported", tuple(str(name) for name in names), voc_color_map(num_classes))
 
 
 def _load(translation: Translation) -> Segmentor:

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atrous.data.augment.random_scale_crop import MEAN_COLOUR, RandomScaleCrop
+from atrous.data.augment.random_scale_crop import MEAN_COLOR, RandomScaleCrop
 from atrous.data.augment.rotation import rotate
 from atrous.data.dataset import RawSample, Sample
 from atrous.errors import AtrousError
 
-_COLOUR_DEFAULTS = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "blur": 0.0, "probability": 1.0}
+_COLOR_DEFAULTS = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "blur": 0.0, "probability": 1.0}
 
 
 class Augmentation:
-    """Random scale, crop, flip and, if wanted, rotation and colour; a seed decides everything.
+    """Random scale, crop, flip and, if wanted, rotation and color; a seed decides everything.
 
-    Samples stay uint8: normalisation is the model's business and happens on the device.
+    Samples stay uint8: normalization is the model's business and happens on the device.
 
     Args:
         crop_size: Height and width of the result, or one number for both.
@@ -31,12 +31,12 @@ class Augmentation:
         flip: Probability of a horizontal flip.
         rotation: Largest angle in degrees, at most 180, of a rotation either way before everything else, drawn
             uniformly; the corners become padding. Null or 0 for none.
-        color: Strength of changes of `brightness`, `contrast`, `saturation` (0.4 means a factor of 0.6 to 1.4) and
-            `hue` (at most 0.5, in turns of the colour wheel), done with `probability`; `blur` is the probability of a
-            Gaussian blur. Null leaves colours alone.
+        color: Strength of changes of ``brightness``, ``contrast``, ``saturation`` (0.4 means a factor of 0.6 to 1.4)
+            and ``hue`` (at most 0.5, in turns of the color wheel), done with ``probability``; ``blur`` is the
+            probability of a Gaussian blur. Null leaves colors alone.
         pad_value: RGB (0..255) of padding; its mask is 255.
-        max_class_share: See `RandomScaleCrop`.
-        rare_class_probability: See `RandomScaleCrop`.
+        max_class_share: See ``RandomScaleCrop``.
+        rare_class_probability: See ``RandomScaleCrop``.
         extra: Further albumentations transforms, applied last; they must leave the size alone.
 
     Raises:
@@ -52,7 +52,7 @@ class Augmentation:
         flip: float = 0.5,
         rotation: float | None = None,
         color: Mapping[str, float] | None = None,
-        pad_value: Sequence[int] = MEAN_COLOUR,
+        pad_value: Sequence[int] = MEAN_COLOR,
         max_class_share: float | None = None,
         rare_class_probability: float = 0.0,
         extra: Sequence[albumentations.BasicTransform] = (),
@@ -71,7 +71,7 @@ class Augmentation:
         self.rotation = rotation
         self.crop_size = scale_crop.crop_size
         self.scale_crop = scale_crop
-        self.others = [*_colour_transforms(color or {}), *extra]
+        self.others = [*_color_transforms(color or {}), *extra]
 
     def __call__(self, raw: RawSample, seed: int) -> Sample:
         """Augment one sample.
@@ -110,11 +110,11 @@ def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return planes
 
 
-def _colour_transforms(color: Mapping[str, float]) -> list[albumentations.BasicTransform]:
-    unknown = sorted(set(color) - set(_COLOUR_DEFAULTS))
+def _color_transforms(color: Mapping[str, float]) -> list[albumentations.BasicTransform]:
+    unknown = sorted(set(color) - set(_COLOR_DEFAULTS))
     if unknown:
-        raise AtrousError(f"augment.color has no {', '.join(unknown)}; it has {', '.join(_COLOUR_DEFAULTS)}")
-    strength = {**_COLOUR_DEFAULTS, **color}
+        raise AtrousError(f"augment.color has no {', '.join(unknown)}; it has {', '.join(_COLOR_DEFAULTS)}")
+    strength = {**_COLOR_DEFAULTS, **color}
     for name, value in strength.items():
         largest = 0.5 if name == "hue" else 1.0
         if not 0 <= value <= largest:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from atrous.errors import AtrousError
 
-MEAN_COLOUR = (124, 116, 104)
-"""Mean RGB of ImageNet in 0..255; the papers pad with the mean, which is zero after normalisation."""
+MEAN_COLOR = (124, 116, 104)
+"""Mean RGB of ImageNet in 0..255; the papers pad with the mean, which is zero after normalization."""
 
 _ALIGNMENT = 32  # positions closer than 1/32 source pixel count as the same when the part to resize is chosen
 _REACH = 256  # scaled pixels; how far outside the kept window an aligned position is looked for
@@ -60,7 +60,7 @@ class Window(NamedTuple):
 def resize_window(image: NDArray[np.uint8], window: Window, *, fill: tuple[int, ...]) -> NDArray[np.uint8]:
     """Bilinear values of the window, as if the whole image were resized, padded, cropped and flipped.
 
-    The centre of pixel x of n scaled pixels lies at (x + 1/2) N / n - 1/2 of N source pixels, as in `cv2.resize`. The
+    The center of pixel x of n scaled pixels lies at (x + 1/2) N / n - 1/2 of N source pixels, as in ``cv2.resize``. The
     window is widened to positions where scaled and source pixels share an edge, so that a plain resize of a part of the
     source samples the same places to within 1/32 source pixel; where there is none in reach, an affine warp does the
     work, which is exact but takes four times as long for the same pixels.
@@ -105,7 +105,7 @@ def _finish(kept: NDArray[np.uint8], window: Window, fill: tuple[int, ...]) -> N
 
 
 def resize_mask_window(mask: NDArray[np.uint8], window: Window, *, fill: int) -> NDArray[np.uint8]:
-    """Nearest labels at the same pixel centres as `resize_window`.
+    """Nearest labels at the same pixel centers as ``resize_window``.
 
     Args:
         mask: uint8 HxW.
@@ -135,7 +135,7 @@ def resize_mask_window(mask: NDArray[np.uint8], window: Window, *, fill: int) ->
 
 
 def nearest(span: Span, *, every: int = 1) -> NDArray[np.intp]:
-    """Source position that contains the centre of each kept scaled pixel (or of each `every`-th)."""
+    """Source position that contains the center of each kept scaled pixel (or of each ``every``-th)."""
     # (x + 1/2) N / n in whole numbers
     odd = np.arange(2 * span.start + 1, 2 * (span.start + span.kept), 2 * every)
     return odd * span.source // (2 * span.scaled)
@@ -151,7 +151,7 @@ class _Aligned(NamedTuple):
 def _aligned(span: Span) -> _Aligned | None:
     """Smallest widening of the span whose ends fall on edges of source pixels, or None where there is none in reach."""
     source, scaled, start, kept = span
-    # the outermost half source pixel of a part has no neighbour to be mixed with, unless the image ends there as well
+    # the outermost half source pixel of a part has no neighbor to be mixed with, unless the image ends there as well
     margin = -(-scaled // (2 * source)) if scaled > source else 0
     first, last = max(start - margin, 0), min(start + kept + margin, scaled)
     left = _edge(range(first, max(first - _REACH, -1), -1), span)
@@ -206,8 +206,8 @@ class RandomScaleCrop(albumentations.DualTransform):
         flip: Probability to mirror left to right.
         pad_value: RGB (0..255) of padding; its mask is 255.
         max_class_share: Draw the crop again, ten times at most, while one class covers more than this share (0..1] of
-            its labelled pixels (measured on a grid of points) or nothing in it is labelled.
-        rare_class_probability: Chance to centre the crop on a random pixel of a class, drawn with equal chances from
+            its labeled pixels (measured on a grid of points) or nothing in it is labeled.
+        rare_class_probability: Chance to center the crop on a random pixel of a class, drawn with equal chances from
             the classes in the mask, instead of a uniform crop.
 
     Raises:
@@ -223,7 +223,7 @@ class RandomScaleCrop(albumentations.DualTransform):
         *,
         step: float | None = None,
         flip: float = 0.0,
-        pad_value: Sequence[int] = MEAN_COLOUR,
+        pad_value: Sequence[int] = MEAN_COLOR,
         max_class_share: float | None = None,
         rare_class_probability: float = 0.0,
     ) -> None:
@@ -285,8 +285,8 @@ class RandomScaleCrop(albumentations.DualTransform):
             pixel = self._pixel_of_a_class(mask)
             if pixel is not None:
                 row, column = pixel
-                centre = int((row + 0.5) * height / size[0]), int((column + 0.5) * width / size[1])
-                return self._window(size, (height, width), centre)
+                center = int((row + 0.5) * height / size[0]), int((column + 0.5) * width / size[1])
+                return self._window(size, (height, width), center)
         window = self._window(size, (height, width), None)
         if mask is not None and self.max_class_share is not None:
             for _ in range(_CROP_TRIALS):
@@ -295,19 +295,19 @@ class RandomScaleCrop(albumentations.DualTransform):
                 window = self._window(size, (height, width), None)
         return window
 
-    def _window(self, size: tuple[int, int], scaled: tuple[int, int], centre: tuple[int, int] | None) -> Window:
+    def _window(self, size: tuple[int, int], scaled: tuple[int, int], center: tuple[int, int] | None) -> Window:
         spans = []
         for axis, crop in enumerate(self.crop_size):
             room = max(0, scaled[axis] - crop)
-            if centre is None:
+            if center is None:
                 start = int(self.py_random.random() * (room + 1))
             else:
-                start = min(max(0, centre[axis] - crop // 2), room)
+                start = min(max(0, center[axis] - crop // 2), room)
             spans.append(Span(size[axis], scaled[axis], start, min(crop, scaled[axis])))
         return Window(spans[0], spans[1], self.crop_size)
 
     def _pixel_of_a_class(self, mask: NDArray[np.uint8]) -> tuple[int, int] | None:
-        """Row and column of a random pixel of a random class, or None where nothing is labelled."""
+        """Row and column of a random pixel of a random class, or None where nothing is labeled."""
         counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).ravel()[:255]
         classes = np.flatnonzero(counts)
         if not len(classes):
@@ -318,13 +318,13 @@ class RandomScaleCrop(albumentations.DualTransform):
 
 
 def _largest_share(mask: NDArray[np.uint8], window: Window) -> float:
-    """Share of the most frequent class among labelled points of a grid over the window; 1 where nothing is labelled."""
+    """Share of the most frequent class among labeled points of a grid over the window; 1 where nothing is labeled."""
     rows, columns = window.rows, window.columns
     row_of = nearest(rows, every=max(1, rows.kept // _SHARE_POINTS))
     column_of = nearest(columns, every=max(1, columns.kept // _SHARE_POINTS))
     counts = np.bincount(mask[row_of[:, None], column_of].ravel(), minlength=256)[:255]
-    labelled = counts.sum()
-    return float(counts.max() / labelled) if labelled else 1.0
+    labeled = counts.sum()
+    return float(counts.max() / labeled) if labeled else 1.0
 
 
 def _two_sizes(crop_size: int | Sequence[int]) -> tuple[int, int]:

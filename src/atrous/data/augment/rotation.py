@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 def rotate(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], degrees: float, *, fill: tuple[int, ...]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Turn both counter-clockwise about the image's centre, within the image's own size.
+    """Turn both counter-clockwise about the image's center, within the image's own size.
 
-    Colours are interpolated bilinearly, labels are the nearest ones. The corners that turn in from outside are void.
+    Colors are interpolated bilinearly, labels are the nearest ones. The corners that turn in from outside are void.
 
     Args:
         image: uint8 H×W×3.
         mask: uint8 H×W.
         degrees: The angle.
-        fill: Colour of the corners; their label is 255.
+        fill: Color of the corners; their label is 255.
     """
     height, width = mask.shape
     turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1.0)

@@ -31,6 +31,16 @@ class TrainingStream(Sampler[list[Draw]]):
 
     The stream depends on the seed alone. A batch is shared by all processes: rank ``r`` of ``w`` takes every ``w``-th
     draw, so the number of processes does not change which draws make up a step.
+
+    Args:
+        length: Number of samples in the data set.
+        batch_size: Samples a batch over all processes; a multiple of ``world_size``.
+        chunk: Batches between two validations.
+        seed: Seed of the shuffling.
+        rank: This process.
+        world_size: Number of processes.
+        repeats: How often a pass draws each sample, at least once; ``None`` for once. Of 2.3 a pass draws 2, and
+            with a probability of 0.3 one more, as LVIS rounds its repeat factors.
     """
 
     def __init__(
@@ -44,18 +54,6 @@ class TrainingStream(Sampler[list[Draw]]):
         world_size: int = 1,
         repeats: Sequence[float] | None = None,
     ) -> None:
-        """Define the stream.
-
-        Args:
-            length: Number of samples in the data set.
-            batch_size: Samples a batch over all processes; a multiple of ``world_size``.
-            chunk: Batches between two validations.
-            seed: Seed of the shuffling.
-            rank: This process.
-            world_size: Number of processes.
-            repeats: How often a pass draws each sample, at least once; ``None`` for once. Of 2.3 a pass draws 2, and
-                with a probability of 0.3 one more, as LVIS rounds its repeat factors.
-        """
         self.repeats = np.ones(length) if repeats is None else np.asarray(repeats, dtype=np.float64)
         self.batch_size = batch_size
         self.chunk = chunk
@@ -63,7 +61,7 @@ class TrainingStream(Sampler[list[Draw]]):
         self.rank = rank
         self.world_size = world_size
         self.position = 0
-        self._starts = [0]  # draws before each pass that was looked at, and before the one behind them
+        self._starts = [0]  # draws before each pass that was looked at, and before the one after them
         self._pass = -1
         self._order = np.empty(0, dtype=np.int64)
 
@@ -135,7 +133,7 @@ class ResumableLoader(SampleLoader):
         return {"batches": self._batches}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue behind that many batches."""
+        """Resume after that many batches."""
         self._batches = state["batches"]
 
 
@@ -143,7 +141,6 @@ class EachOnce(Sampler[int]):
     """Every ``world_size``-th sample in order: over all processes each sample once, none repeated to fill up."""
 
     def __init__(self, length: int, *, rank: int = 0, world_size: int = 1) -> None:
-        """Set the shard; see the class."""
         self.indices = range(rank, length, world_size)
 
     def __len__(self) -> int:

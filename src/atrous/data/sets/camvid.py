@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from atrous.data.label_space import LabelSpace
-from atrous.data.sets.files import ImageMaskFiles
+from atrous.data.sets.files import ImageMaskFiles, parts_of_split
 from atrous.errors import AtrousError
 
 CAMVID = LabelSpace(
@@ -38,7 +38,7 @@ CAMVID = LabelSpace(
     ),
     ignored_raw_ids=(11,),
 )
-"""Class order and colours of the SegNet tutorial; void is 11 in the files."""
+"""Class order and colors of the SegNet tutorial; void is 11 in the files."""
 
 _PARTS_OF_SPLIT = {"train": ("train",), "val": ("val",), "test": ("test",), "trainval": ("train", "val")}
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -47,22 +47,21 @@ _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 class CamVid(ImageMaskFiles):
     """CamVid with 11 classes; void is ignored in training and evaluation.
 
-    Two layouts are known: `images/<split>` + `masks/<split>`, and the SegNet tutorial's `<split>` + `<split>annot`.
+    Two layouts are known: ``images/<split>`` + ``masks/<split>``, and the SegNet tutorial's ``<split>`` +
+    ``<split>annot``.
 
     Args:
         split: "train", "val", "test" or "trainval" (both together).
-        root: The folder with one of the two layouts, or one that holds it as `camvid` or `CamVid`.
+        root: The folder with one of the two layouts, or one that holds it as ``camvid`` or ``CamVid``.
 
     Raises:
         AtrousError: Unknown split; folder, image or mask missing.
     """
 
     def __init__(self, split: str, *, root: str | Path) -> None:
-        if split not in _PARTS_OF_SPLIT:
-            raise AtrousError(f"camvid: unknown split {split!r}; choose one of {', '.join(_PARTS_OF_SPLIT)}")
         images: list[Path] = []
         masks: list[Path] = []
-        for part in _PARTS_OF_SPLIT[split]:
+        for part in parts_of_split(split, _PARTS_OF_SPLIT, of="camvid"):
             image_folder, mask_folder = _find_part(Path(root), part)
             found = sorted(path for path in image_folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES)
             if not found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from atrous.data.label_space import LabelSpace
-from atrous.data.sets.files import ImageMaskFiles
+from atrous.data.sets.files import ImageMaskFiles, find_folder
 from atrous.errors import AtrousError
 
 _CLASSES: tuple[tuple[str, int, tuple[int, int, int]], ...] = (
@@ -34,7 +34,7 @@ _KNOWN_IDS = 34
 CITYSCAPES = LabelSpace(
     name="cityscapes",
     classes=tuple(name for name, _, _ in _CLASSES),
-    palette=tuple(colour for _, _, colour in _CLASSES),
+    palette=tuple(color for _, _, color in _CLASSES),
     raw_ids=tuple(raw for _, raw, _ in _CLASSES),
     ignored_raw_ids=tuple(sorted(set(range(_KNOWN_IDS)) - {raw for _, raw, _ in _CLASSES})),
 )
@@ -45,11 +45,12 @@ _IMAGE_END, _MASK_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
 
 class Cityscapes(ImageMaskFiles):
-    """Cityscapes in its own layout: `leftImg8bit/<split>/<city>` and `gtFine/<split>/<city>`.
+    """Cityscapes in its own layout: ``leftImg8bit/<split>/<city>`` and ``gtFine/<split>/<city>``.
 
     Args:
         split: "train" (2,975 frames), "val" (500) or "trainval" (both).
-        root: The folder that holds `leftImg8bit` and `gtFine`, or one that holds it as `cityscapes` or `Cityscapes`.
+        root: The folder that holds ``leftImg8bit`` and ``gtFine``, or one that holds it as ``cityscapes`` or
+            ``Cityscapes``.
 
     Raises:
         AtrousError: Unknown split; folder, image or mask missing.
@@ -61,7 +62,14 @@ class Cityscapes(ImageMaskFiles):
                 f"cityscapes: unknown split {split!r}; choose one of {', '.join(_PARTS_OF_SPLIT)} (the test server "
                 "keeps the labels of test)"
             )
-        folder = _find_cityscapes(Path(root))
+        folder = find_folder(
+            root,
+            ("cityscapes", "Cityscapes", ""),
+            holds=("leftImg8bit", "gtFine"),
+            name="Cityscapes",
+            of="cityscapes",
+            otherwise="unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there or point data.root there",
+        )
         images: list[Path] = []
         for part in _PARTS_OF_SPLIT[split]:
             found = sorted((folder / "leftImg8bit" / part).glob(f"*/*{_IMAGE_END}"))
@@ -77,13 +85,3 @@ class Cityscapes(ImageMaskFiles):
             for image, name in zip(images, names, strict=True)
         ]
         super().__init__(CITYSCAPES, split, names=names, images=images, masks=masks)
-
-
-def _find_cityscapes(root: Path) -> Path:
-    for folder in (root / "cityscapes", root / "Cityscapes", root):
-        if (folder / "leftImg8bit").is_dir() and (folder / "gtFine").is_dir():
-            return folder
-    raise AtrousError(
-        f"cityscapes: no Cityscapes in {root.absolute()}; expected leftImg8bit and gtFine there or in cityscapes: "
-        "unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there or point data.root to them"
-    )

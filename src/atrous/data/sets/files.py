@@ -1,10 +1,10 @@
-"""Data sets that are one image file and one mask file per sample."""
+"""Data sets on files: finding their folders and lists, reading images and masks, and pairs of the two."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,47 @@ from PIL import Image, UnidentifiedImageError
 from atrous.data.dataset import RawSample, SegmentationDataset
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
+
+
+def parts_of_split(split: str, parts: Mapping[str, tuple[str, ...]], *, of: str) -> tuple[str, ...]:
+    """The lists or folders that make up a split.
+
+    Args:
+        split: Its name.
+        parts: Those of every split.
+        of: Name of the data set.
+
+    Raises:
+        AtrousError: There is no such split.
+    """
+    if split not in parts:
+        raise AtrousError(f"{of}: unknown split {split!r}; choose one of {', '.join(parts)}")
+    return parts[split]
+
+
+def find_folder(
+    root: str | Path, places: Sequence[str], *, holds: Sequence[str], name: str, of: str, otherwise: str
+) -> Path:
+    """The first of some folders that holds all that a data set is made of.
+
+    Args:
+        root: Where the user says that the data set is.
+        places: Folders in it that may be meant, in order; empty for itself.
+        holds: Folders that must be in the one that is meant.
+        name: What is looked for, for the message.
+        of: Name of the data set.
+        otherwise: What to do where there is none.
+
+    Raises:
+        AtrousError: There is none.
+    """
+    for folder in (Path(root, place) for place in places):
+        if all((folder / part).is_dir() for part in holds):
+            return folder
+    where = " or ".join(["there", *(f"in {place}" for place in places if place)])
+    raise AtrousError(
+        f"{of}: no {name} in {Path(root).absolute()}; expected {' and '.join(holds)} {where}: {otherwise}"
+    )
 
 
 def read_list(path: Path, *, of: str) -> list[str]:
@@ -56,10 +97,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Read the ids in an 8-bit palette or greyscale PNG as uint8 HxW.
+    """Read the ids in an 8-bit palette or grayscale PNG as uint8 HxW.
 
     Raises:
-        AtrousError: The file cannot be read, or its pixels are colours rather than ids; the sentence names it.
+        AtrousError: The file cannot be read, or its pixels are colors rather than ids; the sentence names it.
     """
     try:
         with Image.open(path) as mask:
@@ -69,7 +110,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
         raise AtrousError(_unreadable("mask", path, error)) from error
     if ids is None:
         raise AtrousError(
-            f"{path}: a mask must be an 8-bit palette or greyscale PNG of label ids, but its mode is {mode}"
+            f"{path}: a mask must be an 8-bit palette or grayscale PNG of label ids, but its mode is {mode}"
         )
     return ids
 

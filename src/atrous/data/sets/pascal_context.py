@@ -1,4 +1,4 @@
-"""PASCAL-Context: the images of VOC 2010 with every pixel labelled, scored on the 59 most frequent classes."""
+"""PASCAL-Context: the images of VOC 2010 with every pixel labeled, scored on the 59 most frequent classes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.data.label_space import LabelSpace
-from atrous.data.sets.files import ImageMaskFiles, read_list
-from atrous.data.sets.voc import voc_colour_map
-from atrous.data.sets.voc2010 import find_annotations, find_voc2010, parts_of_split, read_variable
+from atrous.data.sets.files import ImageMaskFiles, parts_of_split, read_list
+from atrous.data.sets.matlab import read_variable
+from atrous.data.sets.voc import voc_color_map
+from atrous.data.sets.voc2010 import SPLITS, find_annotations, find_voc2010
 from atrous.errors import AtrousError
 
 # The authors' order (59_labels.txt). Ids are those of their labels.txt, whose 459 names stand in alphabetical order:
@@ -82,7 +83,7 @@ _OTHER_IDS = tuple(sorted(set(range(_KNOWN_IDS)) - {raw for _, raw in _CLASSES})
 PASCAL_CONTEXT = LabelSpace(
     name="pascal_context",
     classes=("background", *(name for name, _ in _CLASSES)),
-    palette=voc_colour_map(1 + len(_CLASSES)),
+    palette=voc_color_map(1 + len(_CLASSES)),
     raw_ids=(0, *(raw for _, raw in _CLASSES)),
     ignored_raw_ids=(),
 )
@@ -101,12 +102,12 @@ PASCAL_CONTEXT_59 = LabelSpace(
 class PascalContext(ImageMaskFiles):
     """PASCAL-Context: images of ``VOC2010`` and a MATLAB file ``trainval/<id>.mat`` with the ``LabelMap`` of each.
 
-    Label maps hold 459 classes, and 0 where nothing is labelled. What is none of the 59 classes is background.
+    Label maps hold 459 classes, and 0 where nothing is labeled. What is none of the 59 classes is background.
 
     Args:
-        split: "train" (4,998 images), "val" (5,105) or "trainval" (both), by the lists in `ImageSets/Main`.
-        root: The folder `VOC2010`, or one that holds `VOC2010` or `VOCdevkit/VOC2010`; the folder `trainval` lies in
-            `VOC2010`, beside it, or beside `VOCdevkit`.
+        split: "train" (4,998 images), "val" (5,105) or "trainval" (both), by the lists in ``ImageSets/Main``.
+        root: The folder ``VOC2010``, or one that holds ``VOC2010`` or ``VOCdevkit/VOC2010``; the folder ``trainval``
+            lies in ``VOC2010``, beside it, or beside ``VOCdevkit``.
         background: Whether background is a class, the first, as in the papers; otherwise it is void.
 
     Raises:
@@ -114,8 +115,8 @@ class PascalContext(ImageMaskFiles):
     """
 
     def __init__(self, split: str, *, root: str | Path, background: bool = True) -> None:
-        parts = parts_of_split(split, of="pascal_context")
-        voc = find_voc2010(Path(root), of="pascal_context")
+        parts = parts_of_split(split, SPLITS, of="pascal_context")
+        voc = find_voc2010(root, of="pascal_context")
         maps = find_annotations(
             voc, "trainval", of="pascal_context", archive="PASCAL-Context's trainval.tar.gz (the label maps)"
         )

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.data.label_space import LabelSpace
-from atrous.data.sets.files import ImageMaskFiles, read_list
-from atrous.data.sets.voc import voc_colour_map
-from atrous.data.sets.voc2010 import find_annotations, find_voc2010, parts_of_split, read_variable
+from atrous.data.sets.files import ImageMaskFiles, parts_of_split, read_list
+from atrous.data.sets.matlab import read_variable
+from atrous.data.sets.voc import voc_color_map
+from atrous.data.sets.voc2010 import SPLITS, find_annotations, find_voc2010
 from atrous.errors import AtrousError
 from atrous.terminal import track
 
@@ -30,7 +31,7 @@ _CLASS_OF_PART = {part: label for label, (_, parts) in enumerate(_PARTS_OF_CLASS
 PERSON_PART = LabelSpace(
     name="person_part",
     classes=tuple(name for name, _ in _PARTS_OF_CLASS),
-    palette=voc_colour_map(len(_PARTS_OF_CLASS)),
+    palette=voc_color_map(len(_PARTS_OF_CLASS)),
 )
 """Background and six parts of a person (DeepLabv2 §4.3)."""
 
@@ -46,16 +47,16 @@ class PersonPart(ImageMaskFiles):
 
     Args:
         split: "train" (1,716 images), "val" (1,817) or "trainval" (both).
-        root: The folder `VOC2010`, or one that holds `VOC2010` or `VOCdevkit/VOC2010`; the folder `Annotations_Part`
-            lies in `VOC2010`, beside it, or beside `VOCdevkit`.
+        root: The folder ``VOC2010``, or one that holds ``VOC2010`` or ``VOCdevkit/VOC2010``; the folder
+            ``Annotations_Part`` lies in ``VOC2010``, beside it, or beside ``VOCdevkit``.
 
     Raises:
         AtrousError: Unknown split; folder, list, image or annotation missing; no image with a person.
     """
 
     def __init__(self, split: str, *, root: str | Path) -> None:
-        parts = parts_of_split(split, of="person_part")
-        voc = find_voc2010(Path(root), of="person_part")
+        parts = parts_of_split(split, SPLITS, of="person_part")
+        voc = find_voc2010(root, of="person_part")
         annotations = find_annotations(
             voc, "Annotations_Part", of="person_part", archive="Pascal-Part's trainval.tar.gz (parts of objects)"
         )
@@ -105,7 +106,7 @@ def _names_of_part(voc: Path, annotations: Path, part: str) -> list[str]:
 
 
 def _objects(path: Path) -> list[Any]:
-    """The objects of an annotation: records of `class`, `mask` and `parts`."""
+    """The objects of an annotation: records of ``class``, ``mask`` and ``parts``."""
     annotation = read_variable(path, "anno")
     try:
         objects = annotation[0, 0]["objects"]

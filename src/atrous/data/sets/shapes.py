@@ -1,8 +1,8 @@
-"""`shapes`: an endless, embedded data set in which only form tells the class.
+"""``shapes``: an endless, embedded data set in which only form tells the class.
 
 Every image is drawn when it is asked for, from nothing but (seed, split, index). It asks of a model what the DeepLab
 papers ask: one class at many scales, structures two or three pixels thin, textured surfaces, occlusion, and a void
-border as in PASCAL VOC. Colours and textures of objects and background come from one distribution, so that neither
+border as in PASCAL VOC. Colors and textures of objects and background come from one distribution, so that neither
 tells the class. Nor does a piece of the edge of a large object: square, cross, triangle and star share straight edges,
 so that context is needed.
 
@@ -40,7 +40,7 @@ SHAPES = LabelSpace(
     ),
     raw_ids=tuple(range(8)),
 )
-"""Eight classes in the colours of the first eight of PASCAL VOC; 255 is void."""
+"""Eight classes in the colors of the first eight of PASCAL VOC; 255 is void."""
 
 LENGTHS: Mapping[str, int] = {"train": 4000, "val": 200, "test": 200}
 """Images of each split, unless asked otherwise."""
@@ -67,7 +67,7 @@ class Shapes(SegmentationDataset):
     Args:
         split: "train", "val" or "test".
         size: side, or (height, width), of every image in pixels. Objects grow with the short side.
-        lengths: number of images by split, for the splits that shall differ from `LENGTHS`.
+        lengths: number of images by split, for the splits that shall differ from ``LENGTHS``.
         seed: another seed is another data set.
 
     Raises:
@@ -126,21 +126,21 @@ class _Object:
 
 def _draw_scene(rng: Generator, size: tuple[int, int]) -> tuple[Image, Image]:
     objects = sorted(_random_objects(rng, size), key=lambda item: -item.depth)
-    colours = _random_colours(rng, len(objects) + 2)
-    image = _background(rng, size, colours[-2:])
+    colors = _random_colors(rng, len(objects) + 2)
+    image = _background(rng, size, colors[-2:])
     shadow = _random_shadow(rng, size)
     instances = np.zeros(size, np.uint8)
-    for number, (item, colour) in enumerate(zip(objects, colours, strict=False), start=1):
-        _paint(rng, item, colour, image=image, instances=instances, number=number, shadow=shadow)
+    for number, (item, color) in enumerate(zip(objects, colors, strict=False), start=1):
+        _paint(rng, item, color, image=image, instances=instances, number=number, shadow=shadow)
     labels = np.array([0, *(item.label for item in objects)], np.uint8)
     spared = np.array([False, *(item.thin for item in objects)])
     return _photograph(rng, image), _mask_with_void(instances, labels, spared)
 
 
 def _mask_with_void(instances: Image, labels: Image, spared: NDArray[np.bool_]) -> Image:
-    """Label every pixel, with one pixel of void on either side of an outline, but none inside `spared` instances."""
-    neighbourhood = np.ones((3, 3), np.uint8)
-    outline = cv2.dilate(instances, neighbourhood) != cv2.erode(instances, neighbourhood)
+    """Label every pixel, with one pixel of void on either side of an outline, but none inside ``spared`` instances."""
+    neighborhood = np.ones((3, 3), np.uint8)
+    outline = cv2.dilate(instances, neighborhood) != cv2.erode(instances, neighborhood)
     mask = labels[instances]
     mask[outline & ~spared[instances]] = SHAPES.ignore_index
     return mask
@@ -170,11 +170,11 @@ def _random_solid(rng: Generator, size: tuple[int, int]) -> _Object:
         thickness = max(2.5, rng.uniform(2.6, 4.2) * unit)
         contours = (outline, outline * (1 - 2 * thickness / diameter))
     reach = 0.35 * diameter
-    centre = [rng.uniform(min(reach, side / 2), max(side - reach, side / 2)) for side in reversed(size)]
+    center = [rng.uniform(min(reach, side / 2), max(side - reach, side / 2)) for side in reversed(size)]
     angle = rng.uniform(0, 2 * np.pi)
     return _Object(
         label=label,
-        contours=tuple(_rotate(contour, angle) + centre for contour in contours),
+        contours=tuple(_rotate(contour, angle) + center for contour in contours),
         depth=diameter * rng.uniform(0.6, 1.4),
         thin=label == _RING or diameter < _SPARED_OBJECT,
     )
@@ -185,10 +185,10 @@ def _random_pole(rng: Generator, size: tuple[int, int]) -> _Object:
     length = rng.uniform(0.35, 1.1) * short
     width = max(2.0, rng.uniform(2.0, 3.4) * short / _REFERENCE_SIDE)
     corners = np.array([(-length, -width), (length, -width), (length, width), (-length, width)]) / 2
-    centre = [rng.uniform(0.15, 0.85) * side for side in reversed(size)]
+    center = [rng.uniform(0.15, 0.85) * side for side in reversed(size)]
     return _Object(
         label=_POLE,
-        contours=(_rotate(corners, rng.uniform(0, np.pi)) + centre,),
+        contours=(_rotate(corners, rng.uniform(0, np.pi)) + center,),
         depth=rng.uniform(0.0, 0.5) * short,
         thin=True,
     )
@@ -243,8 +243,8 @@ _OUTLINES: Mapping[str, Callable[[float], Points]] = {
 # How it looks.
 
 
-def _random_colours(rng: Generator, count: int) -> NDArray[np.float64]:
-    """Colours (count×3, 0..255) that can be told apart: the best of some draws, in which no place is favoured."""
+def _random_colors(rng: Generator, count: int) -> NDArray[np.float64]:
+    """Colors (count×3, 0..255) that can be told apart: the best of some draws, in which no place is favored."""
     hue, saturation, value = rng.random((3, 24, count))
     saturation, value = 0.15 + 0.6 * saturation, 60 + 180 * value
     sector = (hue[..., None] * 6 + np.array([5.0, 3.0, 1.0])) % 6
@@ -254,11 +254,11 @@ def _random_colours(rng: Generator, count: int) -> NDArray[np.float64]:
     return best
 
 
-def _surface(rng: Generator, size: tuple[int, int], colour: NDArray[np.float64]) -> Image:
-    """A textured piece of material, uint8 H×W×3, whose mean is about `colour`."""
+def _surface(rng: Generator, size: tuple[int, int], color: NDArray[np.float64]) -> Image:
+    """A textured piece of material, uint8 H×W×3, whose mean is about ``color``."""
     pattern = _PATTERNS[rng.integers(len(_PATTERNS))](rng, size)
     contrast = rng.uniform(12, 34) * (1 + rng.uniform(-0.5, 0.5, 3))
-    ramp = np.linspace(-1, 1, 256)[:, None] * contrast + colour
+    ramp = np.linspace(-1, 1, 256)[:, None] * contrast + color
     table = np.clip(np.rint(ramp), 0, 255).astype(np.uint8)
     return np.asarray(cv2.LUT(cv2.merge([pattern] * 3), table[None]), np.uint8)
 
@@ -267,7 +267,7 @@ _CREST = np.rint(127.5 + 127.5 * np.clip(2.0 * np.sin(np.arange(256) * (2 * np.p
 
 
 def _waves(rng: Generator, size: tuple[int, int], shortest: float, longest: float) -> Image:
-    """Waves in a random direction, `shortest` to `longest` pixels from crest to crest."""
+    """Waves in a random direction, ``shortest`` to ``longest`` pixels from crest to crest."""
     angle, slope = rng.uniform(0, 2 * np.pi), 256 * 256 / rng.uniform(shortest, longest)
     across = np.arange(size[1], dtype=np.int32) * round(slope * np.cos(angle))
     down = np.arange(size[0], dtype=np.int32) * round(slope * np.sin(angle)) + int(rng.integers(256 * 256))
@@ -300,27 +300,27 @@ _PATTERNS: tuple[Callable[[Generator, tuple[int, int]], Image], ...] = (_stripes
 
 
 def _stretch(rng: Generator, size: tuple[int, int], cell: float) -> Image:
-    """Smooth noise whose bumps are about `cell` pixels wide."""
+    """Smooth noise whose bumps are about ``cell`` pixels wide."""
     height, width = (int(side / cell) + 2 for side in size)
     noise = rng.integers(0, 256, (height, width), np.uint8)
     return np.asarray(cv2.resize(noise, (size[1], size[0]), interpolation=cv2.INTER_LINEAR_EXACT), np.uint8)
 
 
-def _background(rng: Generator, size: tuple[int, int], colours: NDArray[np.float64]) -> Image:
+def _background(rng: Generator, size: tuple[int, int], colors: NDArray[np.float64]) -> Image:
     """Two materials that flow into each other."""
-    first, second = (_surface(rng, size, colour) for colour in colours)
+    first, second = (_surface(rng, size, color) for color in colors)
     share = _stretch(rng, size, min(size) / rng.uniform(1.0, 2.5))
     return _mix(first, second, share)
 
 
 def _mix(below: Image, above: Image, alpha: Image) -> Image:
-    """Lay `above` over `below` with opacity `alpha` (uint8 H×W)."""
+    """Lay ``above`` over ``below`` with opacity ``alpha`` (uint8 H×W)."""
     weight = _thrice(alpha + (alpha >> 7).astype(np.uint16))
     return _narrow((above * weight + below * (256 - weight)) >> 8)
 
 
 def _thrice(plane: NDArray[np.integer[Any]]) -> NDArray[np.uint16]:
-    """Repeat a plane for each colour; arithmetic on the copy is faster than on a broadcast axis of length 3."""
+    """Repeat a plane for each color; arithmetic on the copy is faster than on a broadcast axis of length 3."""
     return np.asarray(cv2.merge([plane.astype(np.uint16)] * 3), np.uint16)
 
 
@@ -347,14 +347,14 @@ def _random_shadow(rng: Generator, size: tuple[int, int]) -> _Shadow:
 def _paint(
     rng: Generator,
     item: _Object,
-    colour: NDArray[np.float64],
+    color: NDArray[np.float64],
     *,
     image: Image,
     instances: Image,
     number: int,
     shadow: _Shadow,
 ) -> None:
-    """Draw an object with its shadow into `image`, and its number into `instances`."""
+    """Draw an object with its shadow into ``image``, and its number into ``instances``."""
     margin = 2 * shadow.blur
     corners = np.concatenate(item.contours)
     left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int) - margin, 0)
@@ -368,14 +368,14 @@ def _paint(
     dark = np.asarray(cv2.blur(moved, (shadow.blur, shadow.blur)), np.uint16)
     light = _thrice(256 - ((dark * shadow.darkness) >> 8))
     shaded = _narrow((image[window] * light) >> 8)
-    image[window] = _mix(shaded, _surface(rng, alpha.shape, colour), alpha)
+    image[window] = _mix(shaded, _surface(rng, alpha.shape, color), alpha)
     instances[window][alpha >= 128] = number
 
 
 def _coverage(contours: tuple[Points, ...], *, left: int, top: int, size: tuple[int, int]) -> Image:
     """Share of each pixel, 0..255, that lies inside the contours."""
     fine = np.zeros((size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING), np.uint8)
-    # The centre of fine pixel 0 lies half a fine pixel inside the window.
+    # The center of fine pixel 0 lies half a fine pixel inside the window.
     scale = 1 << _FIXED_POINT_BITS
     polygons = [
         np.rint(((contour - (left, top)) * _SUPERSAMPLING - 0.5) * scale).astype(np.int32) for contour in contours

@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from atrous.data.label_space import LabelSpace
-from atrous.data.sets.files import ImageMaskFiles, read_list
+from atrous.data.sets.files import ImageMaskFiles, find_folder, read_list
 from atrous.errors import AtrousError
 
 
-def voc_colour_map(num_colours: int) -> tuple[tuple[int, int, int], ...]:
-    """RGB colours of the VOC devkit: bit i of an id becomes bit 7 - i//3 of channel i%3."""
+def voc_color_map(num_colors: int) -> tuple[tuple[int, int, int], ...]:
+    """RGB colors of the VOC devkit: bit i of an id becomes bit 7 - i//3 of channel i%3."""
     return tuple(
-        (_spread_bits(label), _spread_bits(label >> 1), _spread_bits(label >> 2)) for label in range(num_colours)
+        (_spread_bits(label), _spread_bits(label >> 1), _spread_bits(label >> 2)) for label in range(num_colors)
     )
 
 
 def _spread_bits(value: int) -> int:
-    """Collect bits 0, 3 and 6 of `value` as bits 7, 6 and 5."""
+    """Collect bits 0, 3 and 6 of ``value`` as bits 7, 6 and 5."""
     return sum((value >> (3 * place) & 1) << (7 - place) for place in range(3))
 
 
@@ -45,7 +45,7 @@ VOC_CLASSES = (
     "tvmonitor",
 )
 
-VOC_2012 = LabelSpace(name="voc", classes=VOC_CLASSES, palette=voc_colour_map(len(VOC_CLASSES)))
+VOC_2012 = LabelSpace(name="voc", classes=VOC_CLASSES, palette=voc_color_map(len(VOC_CLASSES)))
 """Background and 20 object classes; 255 is the border of objects, which is neither trained on nor scored."""
 
 _MASK_FOLDER_OF_SPLIT = {
@@ -63,9 +63,9 @@ class VOC2012(ImageMaskFiles):
     The 255 border of the official masks stays 255 in training and in evaluation, as in the devkit's own score.
 
     Args:
-        split: "train", "val" or "trainval" (masks in `SegmentationClass`), "trainaug" or "trainval_aug"
-            (masks in `SegmentationClassAug`); the list is `ImageSets/Segmentation/<split>.txt`.
-        root: The folder `VOC2012`, or one that holds `VOC2012` or `VOCdevkit/VOC2012`.
+        split: "train", "val" or "trainval" (masks in ``SegmentationClass``), "trainaug" or "trainval_aug"
+            (masks in ``SegmentationClassAug``); the list is ``ImageSets/Segmentation/<split>.txt``.
+        root: The folder ``VOC2012``, or one that holds ``VOC2012`` or ``VOCdevkit/VOC2012``.
 
     Raises:
         AtrousError: Unknown split; folder, list, image or mask missing; empty list.
@@ -74,7 +74,14 @@ class VOC2012(ImageMaskFiles):
     def __init__(self, split: str, *, root: str | Path) -> None:
         if split not in _MASK_FOLDER_OF_SPLIT:
             raise AtrousError(f"voc: unknown split {split!r}; choose one of {', '.join(_MASK_FOLDER_OF_SPLIT)}")
-        folder = _find_voc(Path(root))
+        folder = find_folder(
+            root,
+            ("VOCdevkit/VOC2012", "VOC2012", ""),
+            holds=("JPEGImages", "ImageSets/Segmentation"),
+            name="VOC 2012",
+            of="voc",
+            otherwise="unpack VOCtrainval_11-May-2012.tar there or point data.root to it",
+        )
         lines = read_list(folder / "ImageSets" / "Segmentation" / f"{split}.txt", of="voc")
         names = [Path(line).stem for line in lines]  # DeepLab's own lists hold paths
         masks = folder / _MASK_FOLDER_OF_SPLIT[split]
@@ -88,13 +95,3 @@ class VOC2012(ImageMaskFiles):
             images=[folder / "JPEGImages" / f"{name}.jpg" for name in names],
             masks=[masks / f"{name}.png" for name in names],
         )
-
-
-def _find_voc(root: Path) -> Path:
-    for folder in (root / "VOCdevkit" / "VOC2012", root / "VOC2012", root):
-        if (folder / "JPEGImages").is_dir() and (folder / "ImageSets" / "Segmentation").is_dir():
-            return folder
-    raise AtrousError(
-        f"voc: no VOC 2012 in {root.absolute()}; expected JPEGImages and ImageSets/Segmentation there, in VOC2012 or "
-        "in VOCdevkit/VOC2012: unpack VOCtrainval_11-May-2012.tar there or point data.root to it"
-    )

@@ -1,4 +1,4 @@
-"""Average pooling with a rate: what a strided pooling becomes when its neighbours are dilated."""
+"""Average pooling with a rate: what a strided pooling becomes when its neighbors are dilated."""
 
 from __future__ import annotations
 

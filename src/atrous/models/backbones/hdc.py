@@ -69,7 +69,7 @@ def keeps_the_rule(rates: Sequence[int], kernel: int = 3) -> bool:
 
 
 def holes(rates: Sequence[int], kernel: int = 3) -> tuple[int, ...]:
-    """Distances from the centre, along an axis, of the pixels inside the field of view that no path reaches.
+    """Distances from the center, along an axis, of the pixels inside the field of view that no path reaches.
 
     Exact, by following every path: the offsets of a stack are the sums of one tap of each layer. Taps are symmetric, so
     distances are given once; two-dimensional kernels reach what both axes reach.

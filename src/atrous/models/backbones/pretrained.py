@@ -28,7 +28,7 @@ def load_pretrained(network: nn.Module, *, model_name: str, source: bool | str) 
             (PyTorch or safetensors; wrappers ``state_dict`` and ``model`` and prefixes ``module.`` are seen through).
 
     Raises:
-        AtrousError: The weights cannot be had or do not fit; the message says what to do.
+        AtrousError: The weights are unavailable or do not fit; the message says what to do.
     """
     if source is False:
         return

@@ -161,7 +161,7 @@ class TimmBackbone(Backbone):
 
         The first unit of timm's stages does the striding. With ``strided_rate="before"`` its convolution keeps the rate
         of the stage before: at output stride 16 the multi-grid (1, 2, 4) becomes (1, 4, 8) on a ResNet, exactly what
-        its weights have learnt at stride 32 with the multi-grid's own rates. With ``behind`` it becomes the paper's
+        its weights have learned at stride 32 with the multi-grid's own rates. With ``behind`` it becomes the paper's
         (2, 4, 8).
         """
         stage = self._tap_names[-1]
@@ -276,7 +276,7 @@ class TimmBackbone(Backbone):
         )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Compute the tapped maps of B×3×H×W normalised images."""
+        """Compute the tapped maps of B×3×H×W normalized images."""
         self.network.forward_features(image)
         taken = [self._taken[tap] for tap in self._tap_names]
         self._taken.clear()

@@ -19,7 +19,7 @@ Pools = Literal["3x3", "2x2"]
 _CONVOLUTIONS = (2, 2, 3, 3, 3)
 _CHANNELS = (64, 128, 256, 512, 512)
 _POOLS: tuple[Pools, ...] = ("3x3", "2x2")
-# names of fc6, fc7 and the layer behind them in torchvision's and in timm's files
+# names of fc6, fc7 and the layer after them in torchvision's and in timm's files
 _CLASSIFIERS = (("classifier.0", "classifier.3", "classifier.6"), ("pre_logits.fc1", "pre_logits.fc2", "head.fc"))
 
 
@@ -32,8 +32,8 @@ class VGG16(Backbone):
 
     Features are the image itself, pool1 … pool4 and pool5. They lie on a grid of points: with 3×3 poolings exactly on
     pixels ``stride·i``. A 2×2 window has no middle pixel: those of pool1 to pool3 are the pixel and the one before it
-    (the padding of one pixel in the released net), that of pool4 the feature and the one behind it, which brings the
-    score back to half a pixel behind ``8·i``. The released net drops the last window of pool4, which reaches over the
+    (the padding of one pixel in the released net), that of pool4 the feature and the one after it, which brings the
+    score back to half a pixel after ``8·i``. The released net drops the last window of pool4, which reaches over the
     border, and so needs crops of 8k + 2 pixels; here it keeps what lies inside, and 8k + 1 pixels have k + 1 features.
 
     Args:
@@ -154,7 +154,7 @@ class VGG16(Backbone):
         return classifier
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Compute the maps of B×3×H×W normalised images."""
+        """Compute the maps of B×3×H×W normalized images."""
         if self.classifier is not None:
             self.classifier = None  # half a gigabyte that no head wanted
         feature, maps = image, [image]

@@ -97,5 +97,5 @@ class ASPPSumHead(Head):
         for fc6, fc7, fc8 in zip(self.fc6, self.fc7, self.fc8, strict=True):
             hidden = self.dropout(self.relu(fc6(feature)))
             hidden = self.dropout(self.relu(fc7(hidden)))
-            scores.append(fc8(hidden))
+            scores.append(fc8(hidden))  # B×C×h×w of this rate
         return torch.stack(scores).sum(dim=0)

@@ -75,5 +75,5 @@ class CascadeHead(Head):
         for number, block in enumerate(self.blocks):
             # units add their shortcut in place; the backbone's map must stay as it is
             feature = block(feature.clone() if number == 0 else feature)
-        scores: Tensor = self.classifier(self.dropout(feature))
+        scores: Tensor = self.classifier(self.dropout(feature))  # B×2048×h×w → B×C×h×w
         return scores

@@ -104,10 +104,10 @@ class DUpsamplingHead(Head):
         for tap, project, refine in zip(self.taps, self.low_level, self.refinement, strict=True):
             feature = features[tap]
             if self.fusion == "downsample":
-                low_level = project(self.grid.resize(feature, size_of(decoded)))
+                low_level = project(self.grid.resize(feature, size_of(decoded)))  # down: the decoder stays cheap
             else:
                 low_level = project(feature)
-                decoded = self.grid.resize(decoded, size_of(feature))
-            decoded = refine(torch.cat([decoded, low_level], dim=1))
-        scores: Tensor = self.code(decoded)
+                decoded = self.grid.resize(decoded, size_of(feature))  # up, as DeepLabv3+
+            decoded = refine(torch.cat([decoded, low_level], dim=1))  # B×(256 + 48)×h×w → B×256×h×w
+        scores: Tensor = self.code(decoded)  # B×D×h×w: not class scores, but codes of label windows
         return scores

@@ -58,5 +58,5 @@ class FCNHead(Head):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Compute scores B×C×h×w at the map's size."""
-        scores: Tensor = self.classifier(self.dropout(self.block(features[self.feature])))
+        scores: Tensor = self.classifier(self.dropout(self.block(features[self.feature])))  # B×1024 → 256 → C
         return scores

@@ -80,9 +80,9 @@ class LargeFOVHead(Head):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Compute scores B×C×h×w at the last map's size."""
         feature = F.pad(features[-1], (0, 1, 0, 1)) if self._reaches_further else features[-1]
-        hidden = self.dropout(self.relu(self.fc6(feature)))
-        hidden = self.dropout(self.relu(self.fc7(hidden)))
-        scores: Tensor = self.fc8(hidden)
+        hidden = self.dropout(self.relu(self.fc6(feature)))  # B×512×h×w → B×1024×h×w, each seeing 224 pixels
+        hidden = self.dropout(self.relu(self.fc7(hidden)))  # 1×1: what was fully connected in the classifier
+        scores: Tensor = self.fc8(hidden)  # B×C×h×w
         return scores
 
 

@@ -94,11 +94,11 @@ class MultiScaleTapsHead(Head):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Compute scores B×C×h×w at the head's size, or, in dense evaluation, at the finest map's."""
-        scores: Tensor = self.head(features)
+        scores: Tensor = self.head(features)  # B×C×h×w
         dense = self.dense_evaluation and not self.training
         landing = size_of(scores)
         size = size_of(features[self.tapped[0]]) if dense else landing
-        total = self.grid.resize(scores, size)
+        total = self.grid.resize(scores, size)  # in dense evaluation the size of the image itself
         for index, tap in zip(self.tapped, self.taps, strict=True):
             total = total + self.grid.resize(tap(features[index], None if dense else landing), size)
         return total

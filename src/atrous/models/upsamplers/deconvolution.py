@@ -13,8 +13,8 @@ from atrous.models.upsamplers.upsampler import Upsampler
 class Deconvolution(Upsampler):
     """One learned transposed convolution from scores to logits.
 
-    Before training it is exactly ``Bilinear`` on a grid of points, where a kernel of ``2·ratio − 1`` is centred on each
-    feature's pixel, and all but the outermost half window of it on one of cells.
+    Before training it is exactly ``Bilinear`` on a grid of points, where a kernel of ``2·ratio − 1`` is centered on
+    each feature's pixel, and all but the outermost half window of it on one of cells.
 
     Args:
         grid: Grid of the backbone.
@@ -53,7 +53,7 @@ class Deconvolution(Upsampler):
 
     def forward(self, scores: Tensor, size: Size) -> Tensor:
         """Map scores B×C×h×w to logits B×C×H×W."""
-        logits: Tensor = self.convolution(scores)
+        logits: Tensor = self.convolution(scores)  # B×C×h×w → B×C×(ratio·h)×(ratio·w), or one stride less
         return logits[..., : size[0], : size[1]]
 
 

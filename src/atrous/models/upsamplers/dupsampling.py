@@ -30,7 +30,7 @@ class DUpsampling(Upsampler):
         frozen: Keep W as it was fitted; otherwise it is fine-tuned with the network, as fast as the backbone.
         temperature: T at the start, 1 in the paper. A perfect reconstruction is 1 for the true class and 0 for the
             others, so T has to become a fraction of 1 before probabilities are sharp; short runs, and optimizers whose
-            steps do not grow with the gradient, had better begin there.
+            steps do not grow with the gradient, should begin there.
 
     Raises:
         AtrousError: The file is missing or for something else, random weights are to be frozen, or a number is out of
@@ -114,5 +114,5 @@ class DUpsampling(Upsampler):
 
     def forward(self, scores: Tensor, size: Size) -> Tensor:
         """Decode codes B×D×h×w to logits B×C×H×W."""
-        windows = self.decoder(scores)
+        windows = self.decoder(scores)  # B×D×h×w → B×(C·r²)×h×w
         return self.grid.lay_out(windows, size, side=self.ratio) / self.temperature

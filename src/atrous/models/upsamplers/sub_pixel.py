@@ -40,6 +40,6 @@ class SubPixel(Upsampler):
         """Map windows of logits B×(C·d²)×h×w, classes first, to logits B×C×H×W."""
         if self.cell == 1:
             return self.grid.lay_out(scores, size, side=self.ratio)
-        cells = F.pixel_shuffle(scores, self.ratio // self.cell)
+        cells = F.pixel_shuffle(scores, self.ratio // self.cell)  # B×C×(h·d)×(w·d)
         pixels = F.interpolate(cells, scale_factor=float(self.cell), mode="bilinear", align_corners=False)
         return self.grid.cut_out(pixels, size, side=self.ratio)
