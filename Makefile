@@ -68,7 +68,7 @@ $(STAMP): $(LOCKED) pyproject.toml
 demo: $(STAMP) ## train DeepLabv3+ on the embedded data set for some minutes and draw what it learned
 	$(BIN)/python src/train.py experiment=demo $(ARGS)
 
-test: $(STAMP) ## run all tests but the long ones
+test: $(STAMP) ## run all tests except the long ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS)
 
 test-fast: $(STAMP) ## run the tests that take seconds

@@ -11,7 +11,7 @@ class BuildWithConfiguration(build_py):
     """Copies ``conf/`` into the package; an editable install finds it in the checkout."""
 
     def run(self) -> None:
-        """Build."""
+        """Build the package, then copy the configuration into it."""
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib) / "atrous" / "conf"

@@ -1,4 +1,4 @@
-"""Make what training needs beforehand: ``python src/prepare.py task=dupsampling data=voc dupsampling.ratio=16``."""
+"""Prepare what training needs: ``python src/prepare.py task=dupsampling data=voc dupsampling.ratio=16``."""
 
 from atrous.commands.prepare import main
 

@@ -95,18 +95,23 @@ def test_any_model_of_timm_is_a_backbone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "backbone", "options", "said"),
     [
-        ("deeplabv3pluss", "resnet18", {}, "no model 'deeplabv3pluss'; near are deeplabv3plus"),
-        ("zzz", "resnet18", {}, "no model 'zzz'; valid are deeplabv1, .*hdc_duc"),
-        ("deeplabv3", "resnet19", {}, "no backbone 'resnet19'; near are resnet1"),
+        ("deeplabv3pluss", "resnet18", {}, "no model 'deeplabv3pluss'; similar: deeplabv3plus"),
+        ("zzz", "resnet18", {}, "no model 'zzz'; valid: deeplabv1, .*hdc_duc"),
+        ("deeplabv3", "resnet19", {}, "no backbone 'resnet19'; similar: resnet1"),
         ("deeplabv3", "resnet18", {"output_stride": 7}, "output stride 7 is impossible"),
         ("deeplabv3", "resnet18", {"overrides": ["model.head.depth=2"]}, "model.head.depth"),
         ("deeplabv3", "resnet18", {"overrides": ["model.head.rates=many"]}, "model.head.rates=.* must be a list"),
         ("deeplabv3", "resnet18", {"overrides": ["=="]}, "=="),
+        ("deeplabv3", "resnet18", {"num_classes": 0}, "num_classes=0 must be at least 1"),
+        ("deeplabv3", "resnet18", {"num_classes": "3"}, 'num_classes="3" must be a whole number'),
+        ("deeplabv3", "resnet18", {"pretrained": None}, "pretrained=null must be true or false or text"),
+        ("deeplabv3", "resnet18", {"output_stride": 8.5}, "output_stride=8.5 must be a whole number or null"),
+        (3, "resnet18", {}, "model=3 must be text"),
     ],
 )
 def test_mistakes_are_one_sentence(model: str, backbone: str, options: dict[str, Any], said: str) -> None:
     with pytest.raises(AtrousError, match=said) as refusal:
-        atrous.create(model, backbone, num_classes=3, **options)
+        atrous.create(model, backbone, **{"num_classes": 3, **options})
     assert "\n" not in str(refusal.value)
 
 

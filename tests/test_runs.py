@@ -112,7 +112,10 @@ def test_a_run_has_one_process(tmp_path: Path) -> None:
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"
-        with pytest.raises(AtrousError, match=rf"goes on in another process \(id {holder.pid}\)"), locked(tmp_path):
+        with (
+            pytest.raises(AtrousError, match=rf"is still running in another process \(id {holder.pid}\)"),
+            locked(tmp_path),
+        ):
             pass
         holder.kill()
         holder.wait()

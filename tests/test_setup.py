@@ -119,7 +119,7 @@ def test_every_extra_is_declared(project: dict[str, Any]) -> None:
         ("data/VOCdevkit/VOC2012/JPEGImages/2007_000032.jpg", True),
         ("logs/README.md", False),
         ("logs/train/metrics.csv", True),
-        ("src/atrous/data/voc.py", False),
+        ("src/atrous/data/sets/voc.py", False),
         (".venv/bin/python", True),
         ("requirements.lock", False),
     ],

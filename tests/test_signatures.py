@@ -113,9 +113,9 @@ def test_arguments_of_constructors() -> None:
         require_argument(Child, name, value, key=name)
     with pytest.raises(AtrousError, match=r"model.width=null must be a whole number"):
         require_argument(Child, "width", None, key="model.width")
-    with pytest.raises(AtrousError, match=r"model.dept is unknown; near are depth"):
+    with pytest.raises(AtrousError, match=r"model.dept is unknown; similar: depth"):
         require_argument(Child, "dept", 3, key="model.dept")
-    with pytest.raises(AtrousError, match=r"model.xyz is unknown; valid are width, rates, name, depth"):
+    with pytest.raises(AtrousError, match=r"model.xyz is unknown; valid: width, rates, name, depth"):
         require_argument(Child, "xyz", 3, key="model.xyz")
 
 
@@ -131,7 +131,7 @@ def test_arguments_of_functions() -> None:
     def run(console: object, *, samples: int = 3) -> None: ...
 
     require_argument(run, "samples", 4, key="augment.samples")
-    with pytest.raises(AtrousError, match=r"augment.sample is unknown; near are samples"):
+    with pytest.raises(AtrousError, match=r"augment.sample is unknown; similar: samples"):
         require_argument(run, "sample", 4, key="augment.sample")
 
 

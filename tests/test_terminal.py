@@ -49,7 +49,8 @@ def test_every_stage_has_its_bar_or_its_line() -> None:
         shown = console(terminal=terminal)
         with StageProgress(shown, 3, prefix="fitting: ") as progress:
             for stage in ("pass 1", "pass 2"):
-                for _ in range(3):
+                for step in range(3):
+                    assert terminal or f"{stage}:" not in text_of(shown), f"said before step {step}"
                     progress(stage)
         if terminal:
             assert all(f"fitting: {stage}" in text_of(shown) for stage in ("pass 1", "pass 2"))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["create", "list_backbones", "list_models", "load"]
 
-# what a function needs is imported when it is called, so that `import atrous` takes no time
+# each function imports what it needs when it is called, to keep `import atrous` fast
 
 
 def create(
@@ -35,14 +35,14 @@ def create(
         num_classes: Number of classes.
         output_stride: 8, 16 or 32; ``None`` for the backbone's default.
         pretrained: ``True`` for ImageNet weights, or a file with the backbone's weights.
-        overrides: Further words of the command line, such as ``model.head.decoder_depth=1`` or ``upsampler=sub_pixel``.
+        overrides: More command-line overrides, such as ``model.head.decoder_depth=1`` or ``upsampler=sub_pixel``.
 
     Returns:
-        The network in training mode. One with ``upsampler=dupsampling`` lacks the weights of its upsampler until
-        its ``load_code``, or the network's ``load_state_dict``.
+        The network in training mode. With ``upsampler=dupsampling`` the upsampler has no weights until you call
+        its ``load_code`` or the network's ``load_state_dict``.
 
     Raises:
-        AtrousError: A name is unknown, or the values do not go together.
+        AtrousError: A name is unknown, or the values are incompatible.
     """
     from atrous.composition.create import create_segmentor
 
@@ -57,18 +57,18 @@ def create(
 
 
 def load(path: str | Path, *, output_stride: int | None = None, trust: Sequence[str] = ()) -> tuple[Segmentor, Card]:
-    """Load the network of a checkpoint and what the checkpoint says about it.
+    """Load a checkpoint's network and its card.
 
     Args:
         path: A checkpoint, or the folder of a run (its best checkpoint).
-        output_stride: 8, 16 or 32; ``None`` for the one that it was trained at.
-        trust: Packages whose classes the checkpoint may name besides ours: what it names is run.
+        output_stride: 8, 16 or 32; ``None`` for the one used in training.
+        trust: Packages besides ours whose classes the checkpoint may name; the named classes are run.
 
     Returns:
         The network in evaluation mode, and its card: label space, preprocessing, recipe, score.
 
     Raises:
-        AtrousError: The checkpoint is missing, damaged or not ours, or names what it may not; or the output stride is
+        AtrousError: The checkpoint is missing, damaged or not ours, or names a forbidden class; or the output stride is
             impossible.
     """
     from atrous.checkpoints.load import load_segmentor
@@ -77,16 +77,14 @@ def load(path: str | Path, *, output_stride: int | None = None, trust: Sequence[
 
 
 def list_models() -> list[str]:
-    """Names of the models, as ``create`` and ``model=`` take them."""
-    return _choices("model")
+    """Names of the models that ``create`` and ``model=`` accept."""
+    from atrous.places import choices
+
+    return choices("model")
 
 
 def list_backbones() -> list[str]:
-    """Names of the backbones with a configuration of their own, as ``create`` and ``backbone=`` take them."""
-    return _choices("backbone")
+    """Names of the backbones that have a configuration file, for ``create`` and ``backbone=``."""
+    from atrous.places import choices
 
-
-def _choices(group: str) -> list[str]:
-    from atrous.places import CONFIGURATION
-
-    return sorted(path.stem for path in (CONFIGURATION / group).glob("*.yaml") if path.stem != "default")
+    return choices("backbone")

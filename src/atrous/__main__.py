@@ -9,8 +9,8 @@ COMMANDS = {
     "train": "train a segmentation model",
     "evaluate": "score a checkpoint",
     "predict": "label images",
-    "prepare": "make what training needs beforehand, import weights",
-    "benchmark": "time us and a named peer side by side",
+    "prepare": "prepare what training needs, import weights",
+    "benchmark": "compare Atrous with a named peer",
 }
 _USAGE = "\n".join(
     ["usage: atrous <command> [key=value ...]", *(f"  atrous {name:<10} {what}" for name, what in COMMANDS.items())]
@@ -18,7 +18,7 @@ _USAGE = "\n".join(
 
 
 def main() -> None:
-    """Call the command that the first argument names with the others."""
+    """Call the command that the first argument names with the remaining arguments."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in ("-h", "--help"):
         print(_USAGE)

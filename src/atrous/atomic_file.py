@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
     """Write to a file beside the target, flush it to the disk, and rename it.
 
     Whenever the process dies, the target is the old file or the new one. No other process writes to the same name, so
-    two of them cannot mix their halves.
+    two processes cannot mix their output.
 
     Args:
-        path: The target; its folder is made where it is missing.
+        path: The target; its folder is created if it is missing.
 
     Raises:
         OSError: The disk is full or cannot be written to; the old file is still there.
@@ -39,6 +39,6 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
 
 
 def remove_partial_files(folder: str | Path) -> None:
-    """Remove what processes that were killed while they wrote into a folder have left behind."""
+    """Remove what processes left behind in a folder when they were killed while writing."""
     for partial in Path(folder).glob(f"*{_PARTIAL}"):
         partial.unlink(missing_ok=True)

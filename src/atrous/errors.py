@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 
 class AtrousError(ValueError):
-    """A mistake in the input, said in one sentence that names the value and what to do about it.
+    """A mistake in the input, stated in one sentence that names the value and what to do about it.
 
-    Entry points print the sentence and exit with status 2; a traceback is for our own mistakes only.
+    Entry points print the sentence and exit with status 2; tracebacks are for bugs only.
     """
 
 
@@ -26,11 +26,11 @@ def require_range(
 
     Args:
         key: The number's name in the configuration.
-        value: The number, several of them, or ``None``, which is none.
+        value: The number, several numbers, or ``None`` for no number.
         at_least: Smallest valid number.
-        above: Number that valid ones are greater than.
+        above: Valid numbers are greater than this.
         at_most: Largest valid number.
-        below: Number that valid ones are less than.
+        below: Valid numbers are less than this.
 
     Raises:
         AtrousError: A number is outside the range.

@@ -1,4 +1,4 @@
-"""The two grids on which feature maps lie, and all that follows from the difference between them."""
+"""The two grids on which feature maps lie, and everything that follows from their difference."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Grid(StrEnum):
         return -(-(pixels - self.extra) // stride) + self.extra
 
     def pixels(self, features: int, stride: int) -> int:
-        """Pixels from the first of a number of features to the last, with all that is theirs: the inverse."""
+        """Pixels that a number of features span along a side: the inverse of ``features``."""
         return stride * (features - self.extra) + self.extra
 
     def stride(self, pixels: int, features: int) -> int:
@@ -59,11 +59,11 @@ class Grid(StrEnum):
         return height, width
 
     def missing(self, size: Size, multiple: int) -> Size:
-        """Rows and columns that an image lacks for its outermost features to lie on the border.
+        """Rows and columns to add so that an image's outermost features lie on the border.
 
         Args:
             size: The image's own.
-            multiple: Pixels of which there must be a multiple, plus one on a grid of points.
+            multiple: The sides become multiples of this many pixels, plus one on a grid of points.
         """
         height, width = ((self.extra - extent) % multiple for extent in size)
         return height, width
@@ -102,7 +102,7 @@ class Grid(StrEnum):
         ``i`` begins at pixel ``side·i``; on one of points, where the feature lies on that pixel, half a window earlier.
 
         Args:
-            windows: What the network says about the window of each feature.
+            windows: The network's output for the window of each feature.
             size: Height and width of the image.
             side: Height and width of a window.
         """

@@ -1,4 +1,4 @@
-"""Where things lie: in a checkout beside the sources, in an installed package within it and in the working folder."""
+"""Where things are: beside the sources in a checkout; in the package and the working folder when installed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ _INSTALLED = (_PACKAGE / "conf").is_dir()
 
 CONFIGURATION = _PACKAGE / "conf" if _INSTALLED else _PACKAGE.parents[1] / "conf"
 """The folder of the configuration files."""
+
+
+CHECKOUT = None if _INSTALLED else CONFIGURATION.parent
+"""The checkout that the package is used from, if it is."""
+
+
+def choices(group: str) -> list[str]:
+    """Names of the files of a group of the configuration, such as the models."""
+    return sorted(path.stem for path in (CONFIGURATION / group).glob("*.yaml") if path.stem != "default")
 
 
 def project() -> Path:

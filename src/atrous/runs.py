@@ -1,4 +1,4 @@
-"""Run folders: a new one that nobody shares, the one of a run that goes on, and the checkpoints in them."""
+"""Run folders: a new one that nobody shares, that of a resumed run, and the checkpoints in them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def claim_folder(parent: str | Path) -> Path:
 
 
 def release_unused_folders() -> None:
-    """Remove the folders that this process claimed if nothing came of it: no training began, no result was written."""
+    """Remove the folders that this process claimed if they stayed unused: no training began, no result was written."""
     for folder in _claimed:
         if all(path.suffix == ".log" or path.name in _OF_A_START for path in folder.iterdir()):
             shutil.rmtree(folder, ignore_errors=True)
@@ -55,7 +55,7 @@ def run_of(checkpoint: str | Path) -> Path | None:
 
 
 def checkpoint_to_use(path: str | Path) -> Path:
-    """The checkpoint that a path means to whoever uses a network: itself, or the best or last one of a run's folder.
+    """The checkpoint to use for a path: the file itself, or the best or last one of a run's folder.
 
     Raises:
         AtrousError: There is none.
@@ -64,7 +64,7 @@ def checkpoint_to_use(path: str | Path) -> Path:
 
 
 def checkpoint_to_continue(path: str | Path) -> Path:
-    """The checkpoint from which training goes on: the given file, or the last one of a run's folder.
+    """The checkpoint from which training continues: the given file, or the last one of a run's folder.
 
     Raises:
         AtrousError: There is none.
@@ -89,7 +89,7 @@ def _checkpoint(path: str | Path, names: tuple[str, ...]) -> Path:
 
 @contextlib.contextmanager
 def locked(run: str | Path) -> Iterator[None]:
-    """Keep other processes from training in a run's folder; the lock ends with this process, however that ends.
+    """Keep other processes from training in a run's folder; the lock ends with this process, no matter how it ends.
 
     Raises:
         AtrousError: Another process trains there.
@@ -103,8 +103,8 @@ def locked(run: str | Path) -> Iterator[None]:
         except OSError as error:
             file.seek(0)
             raise AtrousError(
-                f"the run {folder} goes on in another process (id {file.read().strip() or 'unknown'}): wait for it, or "
-                "stop it first"
+                f"the run {folder} is still running in another process (id {file.read().strip() or 'unknown'}): wait "
+                "for it, or stop it first"
             ) from error
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

@@ -1,4 +1,4 @@
-"""Values of a configuration against the signatures of what they go to: types are stated there, and only there."""
+"""Checking configuration values against the signatures of their targets, the only place where types are stated."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ BUILT = object()
 """Stands for an object that the configuration describes; whether it fits shows when it is built."""
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}
-_LARGEST = 2**32 - 1  # of the seeds; sizes and counts end long before, and libraries overflow beyond it
+_LARGEST = 2**32 - 1  # for seeds; sizes and counts stay far below it, and libraries overflow beyond it
 
 
 def require_argument(target: Callable[..., Any], name: str, value: object, *, key: str) -> None:
     """Refuse a value that a class or function has no parameter for, or whose type its annotation excludes.
 
     Args:
-        target: What the value goes to.
+        target: What receives the value.
         name: The parameter.
         value: Plain data, or ``BUILT``.
         key: The value's name in the configuration.
@@ -39,14 +39,14 @@ def require_argument(target: Callable[..., Any], name: str, value: object, *, ke
         require_type(key, value, known[name])
     elif not takes_others:
         near = difflib.get_close_matches(name, known, n=3)
-        raise AtrousError(f"{key} is unknown; {'near' if near else 'valid'} are {', '.join(near or known)}")
+        raise AtrousError(f"{key} is unknown; {'similar' if near else 'valid'}: {', '.join(near or known)}")
 
 
 def require_arguments(target: Callable[..., Any], options: Mapping[str, object], *, of: str) -> None:
-    """Hold every option of a section of the configuration against what it goes to.
+    """Check every option of a configuration section against its target.
 
     Args:
-        target: What the options go to.
+        target: What receives the options.
         options: Plain data by name.
         of: The section's name.
 
@@ -58,7 +58,7 @@ def require_arguments(target: Callable[..., Any], options: Mapping[str, object],
 
 
 def require_type(key: str, value: object, expected: Any) -> None:
-    """Refuse a value whose type an annotation excludes; ``true`` is no whole number, and infinity no number.
+    """Refuse a value whose type an annotation excludes; ``true`` is not a whole number, and infinity is not a number.
 
     Args:
         key: The value's name in the configuration.

@@ -1,4 +1,4 @@
-"""What a program says while it works: one console, and one bar for all that takes long."""
+"""What a program prints while it works: one console, and one bar for everything that takes long."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _WIDTH_OF_FILES = 160
 
 
 def open_console() -> Console:
-    """Standard output, as wide as the terminal; wider where it is a file, in which tables are read as well."""
+    """Standard output, as wide as the terminal; wider in a file, where tables must be readable too."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_WIDTH_OF_FILES)
 
 
 def say(console: Console, line: str) -> None:
-    """Print a line as it is: paths are not broken, and brackets are no markup."""
+    """Print a line as it is: paths are not broken, and brackets are not markup."""
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -61,7 +61,7 @@ def track(
         description: What is done with them.
         total: How many there will be.
         console: Where to show it; ``None`` for standard output.
-        note: Called with each item; what the bar says besides.
+        note: Called with each item; returns extra text for the bar.
         lines: Lines in a log file, at most.
 
     Yields:
@@ -78,12 +78,12 @@ def track(
     with make_bars(console) as bars:
         task = bars.add_task(description, total=total, note="")
         for item in items:
-            bars.update(task, advance=1, note="" if note is None else note(item))
             yield item
+            bars.update(task, advance=1, note="" if note is None else note(item))
 
 
 class StageProgress:
-    """A bar for every stage of a work whose stages all have the same length; a line each in a log file.
+    """A bar for every stage of a job whose stages all have the same length; one line each in a log file.
 
     Args:
         console: Where they are shown.

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from atrous.checkpoints.card import Card, load_plain, read_checkpoint
@@ -70,6 +72,55 @@ def test_networks_have_the_same_tensors_and_compute_the_same_logits(name: str) -
 def test_a_form_that_no_head_has_anymore_is_refused() -> None:
     with pytest.raises(AtrousError, match=r"a form that no head has anymore \(norm=folded\): use the version"):
         upgraded(NETWORKS["folded_deeplabv3plus"]["model"])
+
+
+SMP = NETWORKS["smp_deeplabv3plus"]["model"]["head"]
+
+
+def test_a_run_in_the_form_of_smp_has_options_that_its_head_no_longer_takes() -> None:
+    """Recipes of runs held every default; they are dropped where they say what the head does, and refused elsewhere."""
+    defaults = {"image_pooling": "global", "low_level_stride": 4, "low_level_channels": 48, "decoder_kernel": 3}
+    network = {**NETWORKS["smp_deeplabv3plus"]["model"], "head": {**SMP, **defaults}}
+    assert upgraded(network) == upgraded(NETWORKS["smp_deeplabv3plus"]["model"])
+    build_model(upgraded(network), 5)
+    for name, value in (
+        ("decoder_depth", 2),
+        ("decoder_channels", 9),
+        ("low_level_channels", 5),
+        ("image_pooling", 65),
+    ):
+        with pytest.raises(AtrousError, match=f"no head has anymore .*{name}={value}"):
+            upgraded({**SMP, name: value})
+
+
+@pytest.mark.parametrize("separable", [False, True])
+def test_a_decoder_as_separable_as_the_pyramid_is_the_papers(separable: bool) -> None:
+    head = NETWORKS["deeplabv3plus"]["model"]["head"]
+    said = {**head, "separable": separable, "decoder_separable": separable}
+    assert upgraded(said) == upgraded({**head, "separable": separable})
+    with pytest.raises(AtrousError, match="decoder_separable"):
+        upgraded({**said, "separable": not separable})
+
+
+def test_corners_stay_aligned_in_the_head_of_mmsegmentation() -> None:
+    for aligned in (False, True):
+        head = {**NETWORKS["mmseg_deeplabv3plus"]["model"]["head"], "align_corners": aligned}
+        assert upgraded(head)["_target_"] == "atrous.models.heads.MMSegDeepLabV3PlusHead"
+        assert upgraded(head)["align_corners"] is aligned
+
+
+@pytest.mark.parametrize("name", ["deeplabv1", "deeplabv2", "deeplabv3plus"])
+def test_a_run_of_then_has_the_settings_of_now(name: str, composed: Callable[..., DictConfig]) -> None:
+    """What its recipe did not say is the default of then, so that the run can go on."""
+    model = NETWORKS[name]["model"]
+    said = [f"model={name}", f"backbone={'vgg16' if name == 'deeplabv1' else 'resnet18'}"]
+    now = OmegaConf.to_container(composed("train", *said).model, resolve=True)
+    assert isinstance(now, dict)
+    then = upgraded(model)
+    assert "auxiliary_weight" not in model or name == "deeplabv3plus"
+    different = {key for key in {*now, *then} if now.get(key) != then.get(key)}
+    assert different <= {"backbone", "head"}  # which were made small
+    assert now["head"].keys() == then["head"].keys()
 
 
 def test_every_head_of_another_project_is_made_of_an_old_one() -> None:

@@ -22,7 +22,7 @@ def test_same_network_takes_everything(network: Network, checkpoint_of: Checkpoi
     assert set(report.loaded) == set(source.state_dict())
     assert report.dropped == report.missing == ()
     assert all(torch.equal(t, source.state_dict()[name]) for name, t in target.state_dict().items())
-    assert report.lines() == [f"took over {len(source.state_dict())} tensors"]
+    assert report.lines() == [f"loaded {len(source.state_dict())} tensors"]
 
 
 def test_other_number_of_classes_keeps_the_classifier(network: Network, checkpoint_of: CheckpointOf) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -176,3 +177,17 @@ def test_workers_deliver_the_same_batches(module: Callable[..., SegmentationData
     assert [b["name"] for b in module(num_workers=2).train_dataloader()] == [
         b["name"] for b in module().train_dataloader()
     ]
+
+
+def test_classes_are_counted_once_and_kept_where_statistics_are(
+    module: Callable[..., SegmentationDataModule], tmp_path: Path
+) -> None:
+    data = module(statistics=tmp_path, train_split="val", val_split="val")
+    counts = data.class_counts("train")
+    assert data.class_counts("val") is counts  # of the same split
+    (file,) = tmp_path.iterdir()
+    assert np.array_equal(np.load(file, allow_pickle=False), counts.pixels)
+    assert counts.pixels[:2].tolist() == [[24, 0], [0, 24]]
+    np.save(file, np.where(counts.occurs, 7, 0))  # a later run believes the file
+    assert module(statistics=tmp_path, train_split="val").class_counts("train").pixels[0].tolist() == [7, 0]
+    assert module(train_split="val").class_counts("train").pixels[0].tolist() == [24, 0]

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from atrous.data import LabelSpace, RawSample, SegmentationDataset
+from atrous.data.sets import VOC2012
 from atrous.data.statistics import ClassCounts, count_classes, count_colors
 
 
@@ -118,3 +120,25 @@ def test_colors_by_hand(tmp_path: Path) -> None:
     assert np.array_equal(counts, wanted)
     assert np.array_equal(count_colors(dataset, levels=2, folder=tmp_path), wanted)
     assert count_colors(dataset, levels=4, folder=tmp_path).shape == (64, 2)
+
+
+def test_other_images_are_counted_anew(voc_folder: Path, tmp_path: Path) -> None:
+    """Counts of masks do not change with an image, counts of colors do."""
+    kept = tmp_path / "kept"
+    before = VOC2012("train", root=voc_folder)
+    classes, colors = count_classes(before, folder=kept).pixels, count_colors(before, levels=2, folder=kept)
+    Image.new("RGB", (32, 24), (255, 0, 0)).save(before.images[0])
+    after = VOC2012("train", root=voc_folder)
+    assert np.array_equal(count_classes(after, folder=kept).pixels, classes)
+    assert not np.array_equal(count_colors(after, levels=2, folder=kept), colors)
+    assert len(list(kept.iterdir())) == 3
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_a_fingerprint_changes_with_what_it_is_about(images: bool) -> None:
+    rows = [[0] * 7 + [1] * 3]
+    plain, painted, other = Masks(rows, 2), Masks(rows, 2), Masks([[0] * 10], 2)
+    picture = RawSample(np.full((2, 5, 3), 9, dtype=np.uint8), painted._masks[0], "0")
+    painted.__class__ = type("Painted", (Masks,), {"__getitem__": lambda self, index: picture})
+    assert plain.fingerprint(images=images) != other.fingerprint(images=images)
+    assert (plain.fingerprint(images=images) != painted.fingerprint(images=images)) == images

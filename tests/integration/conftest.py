@@ -62,7 +62,7 @@ def trained(
 ) -> Trained:
     """Such a run, with a random classifier that learns next to nothing and gives the pixels all classes.
 
-    After six real steps a network calls everything background, which hides every mistake in what comes behind it.
+    After six real steps a network calls everything background, which hides every mistake in what comes after it.
     """
     options = ("trainer=cpu", "task.learning_rate=1e-6", "model.batch_norm_momentum=0.5")
     config = composed_in(tmp_path_factory.mktemp("trained"), "train", *tiny_options, *options)

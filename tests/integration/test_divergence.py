@@ -25,7 +25,7 @@ OPTIONS = (
 
 
 class Poison(Callback):
-    """Makes one weight infinite, or a statistic not a number, behind a step."""
+    """Makes one weight infinite, or a statistic not a number, after a step."""
 
     def __init__(self, step: int, where: str) -> None:
         self.step, self.where = step, where

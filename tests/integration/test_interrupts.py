@@ -85,7 +85,7 @@ def handlers() -> list[Any]:
 @pytest.mark.parametrize(
     ("moment", "step", "accumulate", "continues"),
     [
-        ("training", 1, 1, 2),  # within a stretch of four: behind this step
+        ("training", 1, 1, 2),  # within a stretch of four: after this step
         ("training", 1, 2, 2),
         ("training", 3, 1, 3),  # the last step of a stretch: it is done again with its validation
         ("training", 3, 2, 3),
@@ -103,7 +103,7 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(
     with pytest.raises(RunInterrupted) as stop:
         train(composed, "broken", monkeypatch, word, sent=Signal(number, moment, step))
     assert stop.value.status == 128 + number
-    said = re.fullmatch(rf"stopped by {number.name} at step (\d+); `(.*)` goes on from step (\d+)", str(stop.value))
+    said = re.fullmatch(rf"stopped by {number.name} at step (\d+); `(.*)` resumes from step (\d+)", str(stop.value))
     assert said is not None, str(stop.value)
     assert int(said[1]) == (step if moment == "validation" else step + 1)
     assert int(said[3]) == continues
@@ -183,7 +183,7 @@ def test_several_processes_stop_at_the_same_step(
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 128 + number, errors
     (line,) = [line for line in errors.splitlines() if "stopped" in line]
-    said = re.fullmatch(rf"stopped by {number.name} at step (\d+); `.*` goes on from step \1", line)
+    said = re.fullmatch(rf"stopped by {number.name} at step (\d+); `.*` resumes from step \1", line)
     assert said is not None, line
     (last,) = tmp_path.rglob("last.ckpt")
     assert torch.load(last)["global_step"] == int(said[1])
@@ -215,7 +215,7 @@ def test_a_process_ends_with_its_own_status_and_no_worker(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
     (line,) = [line for line in errors.splitlines() if "stopped" in line]
-    said = re.fullmatch(rf"stopped by {number.name} at step (\d+); `python (.*)` goes on from step \1", line)
+    said = re.fullmatch(rf"stopped by {number.name} at step (\d+); `python (.*)` resumes from step \1", line)
     assert said is not None, line
     assert "Traceback" not in errors
     assert not any(map(alive, workers))

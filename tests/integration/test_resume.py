@@ -260,7 +260,7 @@ def test_a_checkpoint_that_does_not_load_leaves_the_record(
 def test_a_state_of_the_optimizer_that_does_not_fit_leaves_the_record(
     composed: Compose, run: Path, tmp_path: Path
 ) -> None:
-    """It is loaded last, behind the network's weights."""
+    """It is loaded last, after the network's weights."""
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     checkpoint = torch.load(copy / "checkpoints" / "last.ckpt")
@@ -329,7 +329,7 @@ def test_a_second_process_is_kept_out(again: Callable[..., DictConfig], run: Pat
         assert holder.stdout is not None
         holder.stdout.readline()
         before = fingerprints(run)
-        with pytest.raises(AtrousError, match="goes on in another process"):
+        with pytest.raises(AtrousError, match="is still running in another process"):
             entry_point.train(again("trainer.max_steps=4"))
         assert fingerprints(run) == before
 

@@ -1,4 +1,4 @@
-"""The package as somebody installs it: a wheel in an environment of its own, used far from any checkout."""
+"""The package as users install it: a wheel in an environment of its own, used far from any checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""W&B without a network: one id per run folder, and nothing open afterwards."""
+"""W&B without a network: one id per run folder, and nothing open afterward."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_offline_run_is_written_and_continued(tmp_path: Path) -> None:
     assert again.experiment.id == first == (run_dir / "wandb_id.txt").read_text().strip()
     finish_wandb()
 
-    # two folders of the same second are told apart by a number behind the id, so the files are looked at
+    # two folders of the same second are told apart by a number after the id, so the files are looked at
     written = [file.stem for file in (run_dir / "wandb").glob("offline-run-*/run-*.wandb")]
     assert written == [f"run-{first}"] * 2
     assert "WANDB_MODE" not in os.environ

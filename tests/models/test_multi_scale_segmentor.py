@@ -144,7 +144,7 @@ def test_the_state_dict_is_the_plain_networks() -> None:
 
 @pytest.mark.parametrize("scales", [[], [0.5], [1, 1.5], [1, 0], [1, -0.5], [0.5, 1], [1, 0.5, 0.5], [1, 0.001]])
 def test_impossible_scales(scales: list[float]) -> None:
-    with pytest.raises(AtrousError, match=r"model\.scales=\[.*\] must begin with 1 and go on with different values"):
+    with pytest.raises(AtrousError, match=r"model\.scales=\[.*\] must begin with 1, followed by different values"):
         built(scales=scales)
 
 

@@ -78,6 +78,15 @@ def test_an_upsampler_is_fitted_in_place(hidden: int | None, tmp_path: Path) -> 
         torch.testing.assert_close(upsampler.decoder[0].weight[..., 0, 0], wanted)
 
 
+@pytest.mark.parametrize("grid", list(Grid))
+def test_windows_lie_where_the_upsampler_has_them(grid: Grid, tmp_path: Path) -> None:
+    upsampler = unfitted(grid=grid)
+    fit_upsampler(upsampler, shapes(), silent(), folder=tmp_path)
+    wanted = fit_label_code(shapes(), silent(), ratio=8, width=4, grid=grid.value)
+    assert wanted.grid is grid
+    torch.testing.assert_close(upsampler.decoder[0].weight[..., 0, 0], wanted.decoder[0])
+
+
 def unfitted(**options: Any) -> DUpsampling:
     return DUpsampling(**{"grid": Grid.POINTS, "num_classes": 8, "ratio": 8, "width": 4, "weights": "fit", **options})
 
@@ -131,7 +140,7 @@ OTHER_OPTIONS = {"ratio": 16, "width": 5, "grid": "cells", "method": "gradient",
 
 
 class Plain(SegmentationDataset):
-    """Somebody's data set, which only does what it has to."""
+    """A custom data set, which only does what it has to."""
 
     def __init__(self, other: Shapes) -> None:
         self.other = other

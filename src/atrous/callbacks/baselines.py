@@ -1,4 +1,4 @@
-"""How much a score is worth: what is reached without knowing any shape."""
+"""Baselines for a score: what a prediction reaches without knowing any shape."""
 
 from __future__ import annotations
 

@@ -9,10 +9,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's checkpoint of the best score, which does not forget that score when the run's folder was moved."""
+    """Lightning's best-score checkpoint, which keeps that score when the run's folder is moved."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best score, whose file lies in today's folder under its old name."""
+        """Resume from the best score; its file is in the current folder under its old name."""
         folder = Path(str(self.dirpath))
         moved = {
             name: str(folder / Path(state_dict[name]).name)

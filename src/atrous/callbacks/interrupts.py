@@ -15,10 +15,10 @@ from atrous.places import command
 
 
 class RunInterrupted(BaseException):
-    """A signal ended the run where it could be ended; the message says where, and how to go on.
+    """A signal ended the run at a safe point; the message says where, and how to resume.
 
     Attributes:
-        status: Exit status of the process: 128 and the number of the signal, as a shell has it; 0 in all processes but
+        status: Exit status of the process: 128 plus the number of the signal, as in a shell; 0 in all processes but
             the first, whose status is the one that counts.
     """
 
@@ -28,31 +28,31 @@ class RunInterrupted(BaseException):
 
 
 class Interrupts(Callback):
-    """Turns the first signal into a resume point and an end; a second one ends the process at once.
+    """Writes a resume point and ends the run at the first signal; a second one ends the process at once.
 
-    Training stops after the next optimizer step. Where a validation follows that step, or goes on already, the resume
-    point is the one that was written one step before it: a validation is repeated as a whole, together with its step.
+    Training stops after the next optimizer step. If a validation follows that step, or is already running, the resume
+    point is the one written one step before it: the whole validation is repeated, along with its step.
     """
 
     def __init__(self) -> None:
         self._signal: signal.Signals | None = None
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
+        """Take over SIGINT and SIGTERM."""
         self._listen()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
+        """Take over SIGINT and SIGTERM."""
         self._listen()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen."""
+        """Take over SIGINT and SIGTERM."""
         self._listen()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop, if a signal has come and an optimizer step is complete."""
+        """Save and stop if a signal has arrived and an optimizer step is complete."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches or not self._received(trainer):
             return
         if batch_idx + 1 != trainer.num_training_batches:
@@ -69,7 +69,7 @@ class Interrupts(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop; several processes have shares of different length and go on until the next step instead."""
+        """Stop; several processes have shares of different lengths and continue to the next step instead."""
         if self._signal is not None and trainer.world_size == 1:
             self._stop_training(trainer)
 
@@ -82,12 +82,12 @@ class Interrupts(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stop."""
+        """Stop a test in the middle; nothing of it is kept."""
         if self._signal is not None:
             self._stop(trainer, f"in batch {batch_idx + 1}; the same command starts again")
 
     def _listen(self) -> None:
-        """Take the place of Lightning's handlers, which it puts in before a stage and takes back after it."""
+        """Replace Lightning's handlers, which it installs before a stage and removes after it."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._note)
 
@@ -98,7 +98,7 @@ class Interrupts(Callback):
         self._signal = signal.Signals(number)
 
     def _received(self, trainer: Trainer) -> bool:
-        """Whether any process has got a signal; all of them stop at the same step."""
+        """Whether any process has received a signal; all of them stop at the same step."""
         received = self._signal is not None
         if trainer.world_size > 1:
             received = trainer.strategy.reduce_boolean_decision(received, all=False)
@@ -111,7 +111,7 @@ class Interrupts(Callback):
         run = saved[0].path.parent.parent
         self._stop(
             trainer,
-            f"at step {trainer.global_step}; `{command('train')} {shlex.quote(f'ckpt_path={run}')}` goes on from step "
+            f"at step {trainer.global_step}; `{command('train')} {shlex.quote(f'ckpt_path={run}')}` resumes from step "
             f"{saved[0].saved_step}",
         )
 

@@ -1,4 +1,4 @@
-"""Learning rates in the logs, as far as there are logs."""
+"""Learning rates in the logs, if there are logs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 
 
 class LearningRates(LearningRateMonitor):
-    """Lightning's monitor of every step's learning rate, which does nothing instead of failing without a logger."""
+    """Lightning's learning rate monitor for every step; without a logger it does nothing instead of failing."""
 
     def __init__(self) -> None:
         super().__init__(logging_interval="step")

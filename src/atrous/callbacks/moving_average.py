@@ -21,7 +21,7 @@ class MovingAverage(WeightAveraging):
     Args:
         decay: Share of the old average that is kept in the long run.
         start_step: Training steps before the first average.
-        device: Where the average lies; that of the model if None.
+        device: Where the average is stored; the model's device if None.
 
     Raises:
         AtrousError: A number is out of range.

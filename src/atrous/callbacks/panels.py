@@ -1,4 +1,4 @@
-"""Pictures of the same few validation images, again after every validation."""
+"""Pictures of the same few validation images, redrawn after every validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a run is: bars in a terminal, a few plain lines in a log file."""
+"""Progress of a run: bars in a terminal, a few plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _LINES_PER_EVALUATION = 5
 
 
 class RunProgress(ProgressBar):
-    """Counts training steps of the whole run, because an epoch is no more than the way to the next validation.
+    """Counts training steps of the whole run, because an epoch only lasts until the next validation.
 
     Shows step, loss, last and best mIoU and the time left. Loss is read from the device only as often as it is logged.
-    After every validation one line with its scores stays. Where standard output is no terminal there are no bars: a
+    After every validation one line with its scores stays. If standard output is not a terminal, there are no bars: a
     line every ``every_n_steps`` takes their place.
 
     Args:
@@ -69,11 +69,11 @@ class RunProgress(ProgressBar):
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Resume from there."""
         self._best = state_dict["best"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start with the step that the run starts or continues with."""
+        """Start at the step where the run starts or resumes."""
         self._steps = trainer.max_steps if trainer.max_steps > 0 else float(trainer.estimated_stepping_batches)
         self._first_step = self._last_step = trainer.global_step
         self._started_at = time.monotonic()
@@ -105,7 +105,7 @@ class RunProgress(ProgressBar):
             self._bars.update(self._training, completed=step, note=_join(self._loss, self._score))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the screen to the report."""
+        """Stop drawing before the report."""
         self._stop()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -127,7 +127,7 @@ class RunProgress(ProgressBar):
             self._advance("validation", batch_idx, trainer.num_val_batches, quiet=trainer.state.fn == "fit")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say the scores in one line that stays."""
+        """Print the scores on one line that stays."""
         if trainer.sanity_checking:
             return
         self._end_evaluation()
@@ -192,7 +192,7 @@ class RunProgress(ProgressBar):
         self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the screen to the message."""
+        """Stop drawing before the error message."""
         self._stop()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

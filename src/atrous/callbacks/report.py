@@ -1,4 +1,4 @@
-"""Figures and summary of a run, kept up to date while it goes on."""
+"""Figures and summary of a run, kept up to date while it runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RunReport(Callback):
 
     The run's folder gets figures/confusion.png, figures/curves.png (from metrics.csv), summary.md and summary.json with
     the best and the last scores; a killed run has them too. Without a ``ModelCheckpoint`` no best weights are
-    kept, and the last scores stand alone. Loggers that show images get the confusion matrix and the
+    kept, and only the last scores are reported. Loggers that show images get the confusion matrix and the
     table of classes. Best and last scores are part of a checkpoint and survive a resume, so the callback that writes
     the checkpoint to resume from has to come after this one.
 
@@ -37,7 +37,7 @@ class RunReport(Callback):
         self._classes: tuple[str, ...] = ()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take note of the scores, and draw."""
+        """Record the scores and draw."""
         module = cast("ScoredModule", pl_module)
         scores, confusion = module.last_scores, module.last_confusion
         if trainer.sanity_checking or trainer.state.fn != "fit" or scores is None or confusion is None:
@@ -62,7 +62,7 @@ class RunReport(Callback):
             logger.log_table("classes", ("class", "IoU", "accuracy"), rows, step)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the summary a last time, print the run's scores, and log the confusion matrix as numbers."""
+        """Write the summary one last time, print the run's scores, and log the confusion matrix as numbers."""
         module = cast("ScoredModule", pl_module)
         self._classes = module.label_space.classes
         if not trainer.is_global_zero:
@@ -87,7 +87,7 @@ class RunReport(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the scores of the checkpoint."""
+        """Resume from the checkpoint's scores."""
         self._classes = tuple(state_dict["classes"])
         self._best = ScoreEntry.from_dict(state_dict["best"]) if "best" in state_dict else None
         self._last = ScoreEntry.from_dict(state_dict["last"]) if "last" in state_dict else None

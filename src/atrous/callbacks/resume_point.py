@@ -14,10 +14,10 @@ from atrous.errors import require_range
 class ResumePoint(Checkpoint):
     """Keeps ``last.ckpt`` at most ``every`` steps behind, and writes it one step before and right after a validation.
 
-    A validation's result belongs to the state that is resumed. So at a step that a validation follows, the checkpoint
-    is written after the validation; the one before that step makes up for a validation that does not come to its end.
+    A validation's result is part of the resumed state. So if a validation follows a step, the checkpoint
+    is written after the validation; the one a step earlier covers a validation that does not finish.
     Lightning runs checkpoint callbacks after all others, in their own order: this one comes after the one that keeps
-    the best, whose memory it saves.
+    the best, whose state it saves.
 
     Args:
         path: The checkpoint's file.
@@ -40,7 +40,7 @@ class ResumePoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save when ``every`` steps have passed or one is left, but not where a validation follows."""
+        """Save when ``every`` steps have passed or one is left, but not right before a validation."""
         left = int(trainer.num_training_batches) - (batch_idx + 1)
         new = trainer.global_step - self.saved_step
         if left and (new >= self.every or (new and left == trainer.accumulate_grad_batches)):
@@ -56,14 +56,14 @@ class ResumePoint(Checkpoint):
         return {"saved_step": self.saved_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting from there."""
+        """Continue counting from there."""
         self.saved_step = state_dict["saved_step"]
 
     def save(self, trainer: Trainer) -> None:
         """Write the checkpoint."""
         before, self.saved_step = self.saved_step, trainer.global_step
         try:
-            trainer.save_checkpoint(self.path, weights_only=False)  # optimizer, loops and callbacks belong to it
+            trainer.save_checkpoint(self.path, weights_only=False)  # includes optimizer, loops and callbacks
         except BaseException:
             self.saved_step = before
             raise

@@ -1,4 +1,4 @@
-"""The record of a run, written when it is sure that there is one."""
+"""The record of a run, written once the run has actually started."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from atrous.reports.run_record import record_run
 class RunRecord(Callback):
     """Writes configuration, overrides and commit into the run's folder, and the configuration to the loggers.
 
-    It does so when training starts, so after everything that can refuse to: a checkpoint that does not fit leaves the
-    old record as it is.
+    It does so when training starts, after all checks that could stop it: a checkpoint that does not fit leaves the
+    old record unchanged.
 
     Args:
         run_dir: Folder of the run.
         config: The resolved configuration as plain data.
         overrides: Command-line overrides.
-        repository: Checkout whose commit is recorded.
+        repository: Checkout whose commit is recorded; ``None`` for the version of the installed package.
     """
 
     def __init__(
-        self, run_dir: str | Path, *, config: Mapping[str, Any], overrides: Sequence[str], repository: Path
+        self, run_dir: str | Path, *, config: Mapping[str, Any], overrides: Sequence[str], repository: Path | None
     ) -> None:
         self._folder = Path(run_dir)
         self._config = config
@@ -33,7 +33,7 @@ class RunRecord(Callback):
         self._repository = repository
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write."""
+        """Write the record into the run's folder, once, and the configuration to every logger."""
         if trainer.is_global_zero:
             record_run(self._folder, self._config, self._overrides, self._repository)
         for logger in trainer.loggers:

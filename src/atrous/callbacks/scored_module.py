@@ -1,4 +1,4 @@
-"""What the callbacks ask of a LightningModule that scores segmentation."""
+"""What the callbacks need from a LightningModule that scores segmentation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atrous.metrics import Scores
 
 
 class ScoredModule(Protocol):
-    """A module whose validation leaves scores.
+    """A module that keeps its validation scores.
 
     Attributes:
         label_space: What the classes are.

@@ -1,4 +1,4 @@
-"""Writing checkpoints so that a kill never leaves half of one, and reading them as plain data."""
+"""Writing checkpoints completely or not at all, even if killed, and reading them as plain data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from atrous.errors import AtrousError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints as atomic files, and reads them as plain data after a look at their checksums."""
+    """Writes checkpoints as atomic files, and reads them as plain data after checking their checksums."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write one checkpoint.
@@ -39,7 +39,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def _reason(error: BaseException) -> str:
-    """What the system said, which PyTorch's writer hides behind a message of its own."""
+    """The system's error message, which PyTorch's writer hides behind its own."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

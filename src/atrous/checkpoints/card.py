@@ -26,7 +26,7 @@ class Card:
         preprocessing: How images become inputs.
         recipe: The whole configuration of the run.
         score: Scores with their protocol and step, or ``None`` before the first validation.
-        overrides: Command-line overrides of the run, for another start of the same run.
+        overrides: Command-line overrides of the run, used to start it again.
     """
 
     KEY: ClassVar[str] = "atrous"
@@ -103,7 +103,7 @@ def segmentor_weights(checkpoint: Mapping[str, Any], where: str = "the checkpoin
 
 
 def require_same_classes(checkpoint: LabelSpace, data: LabelSpace) -> None:
-    """Refuse to use weights on a data set of other classes.
+    """Refuse to use weights on a data set with other classes.
 
     Raises:
         AtrousError: The names of the classes differ.
@@ -117,7 +117,7 @@ def require_same_classes(checkpoint: LabelSpace, data: LabelSpace) -> None:
 
 
 def load_plain(path: str | Path) -> dict[str, Any]:
-    """Read a PyTorch file with ``weights_only=True`` onto the CPU, after a look at its checksums.
+    """Read a PyTorch file with ``weights_only=True`` onto the CPU, after checking its checksums.
 
     Raises:
         AtrousError: The file is missing or damaged, or cannot be read as plain data.
@@ -143,9 +143,9 @@ def load_plain(path: str | Path) -> dict[str, Any]:
 
 
 def _require_whole(path: str | Path) -> None:
-    """Compare every record with its CRC-32, which PyTorch writes beside it but does not look at when it reads.
+    """Compare every record with its CRC-32, which PyTorch writes beside it but does not check when reading.
 
-    Files of before PyTorch 1.6 are no archives and have no checksums.
+    Files from before PyTorch 1.6 are not archives and have no checksums.
     """
     if not zipfile.is_zipfile(path):
         return

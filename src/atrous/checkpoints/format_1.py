@@ -1,6 +1,6 @@
-"""What checkpoints of format 1 call things: their recipes in the words of the present format.
+"""Names in format 1 checkpoints: translates their recipes to the current format.
 
-Format 1 named classes by the modules in which they lay, and gave the heads of DeepLabv3 and v3+ options for the forms
+Format 1 named classes by their modules, and gave the heads of DeepLabv3 and v3+ options for the forms
 of other projects, which are classes of their own now. Tensors have the same names in both.
 """
 
@@ -31,6 +31,15 @@ _PAPER: Mapping[str, Any] = {
 }
 """Options of the two heads that are gone, and their values in the papers' networks."""
 
+_FIXED_IN_SMP: Mapping[str, Any] = {
+    "image_pooling": "global",
+    "low_level_stride": 4,
+    "low_level_channels": 48,
+    "decoder_depth": 1,
+    "decoder_kernel": 3,
+}
+"""What cannot be chosen in the heads of segmentation_models.pytorch, besides the decoder's channels."""
+
 _FORMS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("DeepLabV3Head", {}, "DeepLabV3Head"),
     ("DeepLabV3Head", {"refinement": 1}, "TorchvisionDeepLabV3Head"),
@@ -38,6 +47,11 @@ _FORMS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("DeepLabV3Head", {"projection_kernel": 3}, "MMSegDeepLabV3Head"),
     ("DeepLabV3Head", {"norm": "folded"}, "TFLiteDeepLabV3Head"),
     ("DeepLabV3PlusHead", {}, "DeepLabV3PlusHead"),
+    (
+        "DeepLabV3PlusHead",
+        {"depthwise_activation": False, "aspp_refinement": 1, "align_corners": True},  # with a separable ASPP
+        "SMPDeepLabV3PlusHead",
+    ),
     (
         "DeepLabV3PlusHead",
         {"depthwise_activation": False, "aspp_refinement": 1, "decoder_separable": True, "align_corners": True},
@@ -50,10 +64,10 @@ _FORMS: tuple[tuple[str, dict[str, Any], str], ...] = (
 
 
 def upgraded(value: Any) -> Any:
-    """A recipe of format 1, or a part of one, in the words of format 2; what is not known stays as it is.
+    """A recipe of format 1, or a part of one, translated to format 2; unknown values stay as they are.
 
     Raises:
-        AtrousError: A head has a form that no class has.
+        AtrousError: A head has a form that no class supports.
     """
     if isinstance(value, list):
         return [upgraded(each) for each in value]
@@ -67,7 +81,7 @@ def upgraded(value: Any) -> Any:
     if target.startswith("atrous.heads.") and any(kind == old for old, _, _ in _FORMS):
         return _present_head(node, kind)
     if kind in ("Segmentor", "MultiScaleSegmentor"):
-        node = {"auxiliary_weight": 0.4, **node}  # the default, which recipes of v1 and v2 did not say
+        node = {"auxiliary_weight": 0.4, **node}  # the default, which recipes of v1 and v2 did not state
     return node | {"_target_": _present_name(target, kind)}
 
 
@@ -81,17 +95,22 @@ def _present_name(target: str, kind: str) -> str:
 
 
 def _present_head(node: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    separable = node.get("separable", kind == "DeepLabV3PlusHead")
+    node = {name: value for name, value in node.items() if (name, value) != ("decoder_separable", separable)}
     form = {name: node[name] for name, value in _PAPER.items() if node.get(name, value) != value}
     options = {name: value for name, value in node.items() if name not in _PAPER}
     present = next((new for old, needed, new in _FORMS if (old, needed) == (kind, form)), None)
+    if present is not None and present.startswith("SMP"):
+        fixed = {**_FIXED_IN_SMP, "decoder_channels": options.get("aspp_channels", 256)}
+        other = {name: options[name] for name, value in fixed.items() if options.get(name, value) != value}
+        options = {name: value for name, value in options.items() if name not in fixed}
+        present, form = (None, form | other) if other else (present, form)
     if present is None:
         said = ", ".join(f"{name}={value}" for name, value in form.items())
         raise AtrousError(
             f"the checkpoint's head has a form that no head has anymore ({said}): use the version of Atrous that it "
             "was trained with"
         )
-    if present == "SMPDeepLabV3PlusHead":  # its decoder follows from the ASPP
-        options = {name: value for name, value in options.items() if not name.startswith(("decoder_", "low_level_"))}
     if present == "MMSegDeepLabV3PlusHead":
         options["align_corners"] = form["align_corners"]
     return options | {"_target_": f"atrous.models.heads.{present}"}

@@ -1,4 +1,4 @@
-"""From a checkpoint to a network that can be used."""
+"""Loading a ready-to-use network from a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_segmentor(
 
     Args:
         path: A checkpoint of ours, or the folder of a run (its best checkpoint).
-        output_stride: 8, 16 or 32; ``None`` for the one that it was trained at.
+        output_stride: 8, 16 or 32; ``None`` for the one used in training.
         trust: Packages whose classes the checkpoint may name besides ours.
 
     Raises:

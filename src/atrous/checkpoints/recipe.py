@@ -1,9 +1,9 @@
 """Building what a checkpoint describes, from an explicit list of classes.
 
-A checkpoint is data from somewhere. Its recipe names classes and their arguments, so whoever calls what it names runs
-what its author likes. Here each place of a recipe has a list of the classes that may stand in it; a recipe is checked
-as a whole before anything is built, its strings stay strings, and nothing in the file widens the lists. A class of
-one's own needs a word of the caller: the package that it comes from.
+A checkpoint can come from anywhere. Its recipe names classes and their arguments, so calling what it names runs
+whatever its author wants. Here each place in a recipe has a list of the allowed classes; a recipe is checked
+as a whole before anything is built, its strings stay strings, and nothing in the file extends the lists. A custom
+class needs the caller's consent: the caller names its package.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _DEEPEST = 20
 
 @dataclass(frozen=True)
 class _Slot:
-    """What may stand at a place of a recipe.
+    """What is allowed at one place in a recipe.
 
     Attributes:
-        base: What a class of the user's own must derive from.
+        base: What a user's class must derive from.
         classes: The classes that need no trust.
-        called_later: Whether the place holds a class to be called by whoever gets it, not an object.
+        called_later: Whether the place holds a class that its receiver calls, not an object.
         parts: Arguments that are nodes themselves, with the names of their slots.
         droppable: Arguments that hold objects of any class; they are left out.
     """
@@ -63,7 +63,7 @@ class _Slot:
 
     @functools.cached_property
     def class_of(self) -> dict[str, type]:
-        """The classes by the names that recipes give them: that of the package which shows them."""
+        """The classes by their names in recipes, which start with the package that exports them."""
         return {f"{each.__module__.rpartition('.')[0]}.{each.__qualname__}": each for each in self.classes}
 
 
@@ -102,7 +102,7 @@ _SLOTS: dict[str, _Slot] = {
 
 
 def build_model(recipe: Any, num_classes: int, *, trust: Sequence[str] = ()) -> Segmentor:
-    """Build the network of a checkpoint's ``model`` node; its weights are the state dict's business.
+    """Build the network of a checkpoint's ``model`` node; its weights come from the state dict.
 
     Args:
         recipe: The node, as it stands in the file.
@@ -110,7 +110,7 @@ def build_model(recipe: Any, num_classes: int, *, trust: Sequence[str] = ()) -> 
         trust: Packages whose classes the recipe may name besides ours.
 
     Raises:
-        AtrousError: The recipe names something that may not stand where it does, or values that do not fit.
+        AtrousError: The recipe names something that is not allowed there, or values that do not fit.
     """
     node = _checked(recipe, "model", "model", tuple(trust))
     return cast(Segmentor, _build(without_initial_weights(node), "model", "model", num_classes=num_classes))
@@ -132,7 +132,7 @@ def build_data_module(recipe: Any, *, trust: Sequence[str] = (), **values: Any) 
 
 
 def without_initial_weights(model: Mapping[str, Any]) -> dict[str, Any]:
-    """A ``model`` node for a network whose weights all come from a state dict: nothing is looked for or fitted."""
+    """A ``model`` node for a network whose weights all come from a state dict: nothing is looked up or fitted."""
     bare = dict(model)
     if isinstance(backbone := bare.get("backbone"), Mapping) and "pretrained" in backbone:
         bare["backbone"] = {**backbone, "pretrained": False}
@@ -142,7 +142,7 @@ def without_initial_weights(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(node: Any, slot_name: str, where: str, trust: tuple[str, ...]) -> dict[str, Any]:
-    """A copy of a node in which every target may stand where it does and every value is plain."""
+    """A checked copy of a node: every target is allowed in its place and every value is plain."""
     slot = _SLOTS[slot_name]
     if not isinstance(node, Mapping) or not isinstance(node.get("_target_"), str):
         raise AtrousError(f"the checkpoint's {where} names no class: it is {_shown(node)}")
@@ -151,7 +151,7 @@ def _checked(node: Any, slot_name: str, where: str, trust: tuple[str, ...]) -> d
     if target not in slot.class_of and not trusted:
         raise AtrousError(
             f"the checkpoint names {target!r} as its {where}, which is none of "
-            f"{', '.join(each.__name__ for each in slot.classes)}, so nothing of it was built: if it is a class of "
+            f"{', '.join(each.__name__ for each in slot.classes)}, so nothing was built: if it is a class of "
             "yours, say trust=[<its package>]"
         )
     if node.get("_partial_", False) is not slot.called_later:
@@ -175,7 +175,7 @@ def _checked(node: Any, slot_name: str, where: str, trust: tuple[str, ...]) -> d
 
 
 def _require_plain(value: Any, where: str, depth: int = 0) -> None:
-    """Numbers, strings, lists and mappings without keys that would mean something to Hydra."""
+    """Require numbers, strings, lists and mappings without keys that Hydra would interpret."""
     if depth > _DEEPEST:
         raise AtrousError(f"the checkpoint's {where} is nested too deeply")
     if isinstance(value, Mapping):

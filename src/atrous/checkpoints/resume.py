@@ -1,4 +1,4 @@
-"""Continuing a run: what its checkpoint must hold, and what may be said differently this time."""
+"""Continuing a run: what its checkpoint must hold, and which settings may change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAY_CHANGE = (
     "model.upsampler.weights",
     "callbacks.best.dirpath",
     "callbacks.last.path",
-    # on what it runs and how fast
+    # what it runs on and how fast
     "data.num_workers",
     "data.eval_batch_size",
     "task.channels_last",
@@ -44,13 +44,13 @@ MAY_CHANGE = (
 )
 """Parts of the configuration that a continued run may have differently; ``trainer.max_steps`` may grow besides."""
 
-_SHOWN = 12  # differences in a sentence
+_SHOWN = 12  # differences listed in a message
 _STATES = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks")
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The checkpoint from which a run goes on.
+    """The checkpoint from which a run continues.
 
     Attributes:
         path: The file.
@@ -64,10 +64,10 @@ class StartingPoint:
 
 
 def read_starting_point(path: Path) -> StartingPoint:
-    """Look at a checkpoint before anything is built for it.
+    """Inspect a checkpoint before anything is built from it.
 
     Raises:
-        AtrousError: It is missing, damaged or not ours, or holds weights alone.
+        AtrousError: It is missing, damaged or not ours, or holds only weights.
     """
     checkpoint = load_plain(path)
     card = Card.of(checkpoint, str(path))
@@ -82,17 +82,17 @@ def read_starting_point(path: Path) -> StartingPoint:
 
 
 def require_same_recipe(point: StartingPoint, recipe: Mapping[str, Any]) -> list[str]:
-    """Compare the configuration at hand with that of the run which it is to continue.
+    """Compare the current configuration with that of the run to continue.
 
     Args:
         point: Where the run stands.
-        recipe: The configuration at hand.
+        recipe: The current configuration.
 
     Returns:
-        What is different and may be, one sentence each where it has consequences.
+        Allowed differences that have consequences, one sentence each.
 
     Raises:
-        AtrousError: Something else is different; the sentence lists it.
+        AtrousError: Something else is different; the message lists it.
     """
     old, new = dict(_leaves(point.card.recipe)), dict(_leaves(recipe))
     notes = []

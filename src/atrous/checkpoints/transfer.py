@@ -15,10 +15,10 @@ from atrous.models.segmentor import Segmentor
 
 @dataclass(frozen=True)
 class Transfer:
-    """What became of every tensor.
+    """What happened to every tensor.
 
     Attributes:
-        loaded: Tensors that were taken over.
+        loaded: Tensors that were copied.
         dropped: Tensors of the checkpoint that the network has no place for, with the reason.
         missing: Tensors of the network that keep their initial values.
     """
@@ -28,9 +28,9 @@ class Transfer:
     missing: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """The report, one line a tensor."""
+        """The report, one line per tensor."""
         return [
-            f"took over {len(self.loaded)} tensors",
+            f"loaded {len(self.loaded)} tensors",
             *(f"dropped {name}" for name in self.dropped),
             *(f"missing {name}: keeps its initial values" for name in self.missing),
         ]
@@ -41,7 +41,7 @@ def transfer_weights(segmentor: Segmentor, path: str | Path) -> Transfer:
 
     Args:
         segmentor: The network; changed in place.
-        path: A checkpoint of ours, or a file with a state dict of a Segmentor.
+        path: An Atrous checkpoint, or a file with a Segmentor's state dict.
 
     Raises:
         AtrousError: The file cannot be read, or nothing in it fits.

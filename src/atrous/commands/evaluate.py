@@ -30,7 +30,7 @@ _TYPES = {
 
 
 def evaluate(config: Config) -> None:
-    """Predict every image of a split whole and print and write its scores with their protocol."""
+    """Predict every whole image of a split, then print and write the scores with their protocol."""
     require_types(config, _TYPES)
     checkpoint = checkpoint_to_use(config.ckpt_path)
     segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride, trust=config.trust)

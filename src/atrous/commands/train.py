@@ -27,7 +27,7 @@ from atrous.composition import (
 )
 from atrous.errors import require_range
 from atrous.loggers import finish_wandb
-from atrous.places import project
+from atrous.places import CHECKOUT
 from atrous.reports.run_record import config_tree
 from atrous.runs import CHECKPOINTS, locked
 from atrous.terminal import open_console, say
@@ -44,7 +44,7 @@ _TYPES = {
 
 
 def train(config: Config) -> SegmentationTask:
-    """Build everything that the configuration names and fit; the run's folder gets all that is written."""
+    """Build everything that the configuration names and train; all files go to the run's folder."""
     require_types(config, _TYPES)
     require_range("seed", config.seed, at_least=0)
     pl.seed_everything(config.seed, verbose=False)
@@ -54,7 +54,7 @@ def train(config: Config) -> SegmentationTask:
     notes = [] if resume is None else require_same_recipe(resume, recipe)
     data = build_data(config.data)
     task = build_task(config, data)
-    record = RunRecord(run, config=recipe, overrides=overrides(config), repository=project())
+    record = RunRecord(run, config=recipe, overrides=overrides(config), repository=CHECKOUT)
     trainer = build_trainer(config, record)
     with locked(run) if trainer.is_global_zero else nullcontext():
         if trainer.is_global_zero:
@@ -69,7 +69,7 @@ def train(config: Config) -> SegmentationTask:
             trainer.fit(task, datamodule=data, ckpt_path=None if resume is None else resume.path)
             failed = False
         finally:
-            trainer.fit_loop.teardown()  # Lightning leaves the training workers alive where a validation fails
+            trainer.fit_loop.teardown()  # Lightning leaves the training workers alive if a validation fails
             finish_wandb(exit_code=int(failed))
     return task
 
@@ -90,7 +90,7 @@ def _compose_and_train(config: Config) -> None:
 
 
 def main() -> None:
-    """Train as the command line says; with ``ckpt_path``, as the run was started and the command line says."""
+    """Train from the command line; with ``ckpt_path``, the run's original settings apply as well."""
     sys.argv[1:] = exit_with_one_sentence(continue_recorded_run)(sys.argv[1:])
     _compose_and_train()
 

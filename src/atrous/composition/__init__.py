@@ -1,4 +1,4 @@
-"""Composition: from configuration files and a command line to objects; the one package that knows Hydra."""
+"""Composition: from configuration files and a command line to objects; the only package that uses Hydra."""
 
 from omegaconf import DictConfig as Config
 

@@ -1,4 +1,4 @@
-"""From a node of the configuration to the object that it describes."""
+"""Building the object that a node of the configuration describes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build(config: Any, **objects: Any) -> Any:
     """Instantiate a node with plain Python values, and with objects that no configuration can hold.
 
     Raises:
-        AtrousError: A part refused its values, or a value is not one that it takes.
+        AtrousError: A part rejected its values, or does not accept one of them.
     """
     if not isinstance(config, Mapping):
         raise AtrousError(f"nothing can be built from {config}: give a node with a _target_")
@@ -44,10 +44,10 @@ def build(config: Any, **objects: Any) -> Any:
 
 
 def _checked(node: Any) -> Any:
-    """The plain value of a node, with ``BUILT`` for what it describes, once all in it fits the signatures it goes to.
+    """The plain value of a node, with ``BUILT`` for what it describes, once everything in it fits the signatures.
 
     Raises:
-        AtrousError: A value is of another type than its parameter, or nothing takes it.
+        AtrousError: A value does not have its parameter's type, or no parameter takes it.
     """
     if isinstance(node, ListConfig):
         return [_checked(_settled(node, index)) for index in range(len(node))]
@@ -61,7 +61,7 @@ def _checked(node: Any) -> Any:
         target = pkgutil.resolve_name(values["_target_"])
     except (AttributeError, ImportError, TypeError, ValueError) as error:
         key = children["_target_"]._get_full_key("")
-        raise AtrousError(f"{key}={values['_target_']} is nothing that can be built: {error}") from error
+        raise AtrousError(f"{key}={values['_target_']} cannot be built: {error}") from error
     for name, value in values.items():
         if not name.startswith("_"):
             require_argument(target, name, value, key=children[name]._get_full_key(""))
@@ -69,12 +69,12 @@ def _checked(node: Any) -> Any:
 
 
 def _settled(node: Any, name: Any) -> Any:
-    """A child of a node, or the one that it refers to: that has the key under which the value can be changed."""
+    """A child of a node, or the one that it refers to, whose key is the one to change."""
     return node._get_node(name)._maybe_dereference_node()
 
 
 def require_types(config: DictConfig, types: Mapping[str, Any]) -> None:
-    """Hold values that no constructor takes against annotations, by key.
+    """Check values that no constructor takes against annotations, by key.
 
     Raises:
         AtrousError: A value is of another type.

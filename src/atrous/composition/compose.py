@@ -1,4 +1,4 @@
-"""A configuration from the files and some words, without a command line."""
+"""A configuration from the files and some overrides, without a command line."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from atrous.places import CONFIGURATION
 
 @contextlib.contextmanager
 def compose(config_name: str, words: Sequence[str]) -> Iterator[DictConfig]:
-    """Compose a configuration; its values can be looked at within the block.
+    """Compose a configuration; its values can be read within the block.
 
-    Whatever Hydra was doing before, in a notebook for example, it does again afterwards.
+    Hydra's earlier state, in a notebook for example, is restored afterward.
 
     Args:
         config_name: The configuration in ``conf/``.
-        words: What a command line would say.
+        words: Overrides, as on a command line.
 
     Raises:
-        HydraException: A word is wrong.
+        HydraException: An override is wrong.
     """
     register_resolvers()
     before, settings = GlobalHydra.instance().hydra, HydraConfig.instance().cfg

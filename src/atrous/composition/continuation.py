@@ -1,4 +1,4 @@
-"""The command line of a run that goes on: what the run was started with, and what is said now."""
+"""The command line of a resumed run: its original overrides and the new ones."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from atrous.runs import CHECKPOINTS, checkpoint_to_continue, newest_run
 
 
 def continue_recorded_run(argv: Sequence[str]) -> list[str]:
-    """Complete the command line of a run that goes on by what the run was started with.
+    """Complete the command line of a resumed run with its original overrides.
 
-    ``ckpt_path=last`` becomes the file that it means. What is said now takes the place of what was said then; whether
-    it may differ is decided later, when both are whole configurations.
+    ``ckpt_path=last`` becomes the file that it means. New overrides replace the original ones; whether
+    they may differ is decided later, when both are whole configurations.
 
     Args:
         argv: Arguments without the program's name.
@@ -36,7 +36,7 @@ def continue_recorded_run(argv: Sequence[str]) -> list[str]:
         arguments = get_args_parser().parse_args(list(argv))
         said = OverridesParser.create().parse_overrides(arguments.overrides)
     except HydraException:
-        return list(argv)  # Hydra says what is wrong with it
+        return list(argv)  # Hydra reports what is wrong with it
     asked = {each.input_line: each.value() for each in said if each.key_or_group == "ckpt_path"}
     if not any(asked.values()) or arguments.multirun:
         return list(argv)
@@ -49,7 +49,7 @@ def continue_recorded_run(argv: Sequence[str]) -> list[str]:
 
 
 def _newest_run(words: Sequence[str]) -> Path:
-    """Folder of the newest run of the name that a command line stands for."""
+    """Folder of the newest run with the name that a command line gives."""
     with compose("train", words) as config:
         name, runs = config.name, Path(config.paths.logs) / "train" / str(config.name)
     run = newest_run(runs)
@@ -67,10 +67,10 @@ def _newest_run(words: Sequence[str]) -> Path:
 
 
 def _recorded_overrides(card: Card, *, besides: Sequence[Override]) -> list[str]:
-    """What the run of a checkpoint was started with, besides what is said now.
+    """Original overrides of a checkpoint's run, except those that are given now.
 
     Raises:
-        AtrousError: The record names code, or a file that could.
+        AtrousError: The record names code, or a file that may name code.
     """
     now = {(each.key_or_group, each.package) for each in besides}
     repeated = {each.input_line for each in besides}
@@ -87,15 +87,15 @@ def _recorded_overrides(card: Card, *, besides: Sequence[Override]) -> list[str]
             continue
         if not harmless:
             raise AtrousError(
-                f"the run was started with {line!r}, which names code or a file to run, so a checkpoint cannot say it: "
-                "say it again on the command line"
+                f"the run was started with {line!r}, which names code or a file to run, so a checkpoint cannot set it: "
+                "give it again on the command line"
             )
         recorded.append(line)
     return recorded
 
 
 def _is_data(override: Override) -> bool:
-    """Whether an override is a value, not a way to code: no target, no resolver, no file that is not one of ours."""
+    """Whether an override is plain data that cannot run code: no target, no resolver, no file but ours."""
     key, value = override.key_or_group, override.value()
     is_group = (CONFIGURATION / key).is_dir()
     words = [*key.split("."), *_words(value)]

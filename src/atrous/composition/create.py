@@ -9,12 +9,13 @@ import timm
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-import atrous
 from atrous.composition.compose import compose
 from atrous.composition.exits import first_line
 from atrous.composition.parts import build_segmentor
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, require_range
 from atrous.models import Segmentor
+from atrous.places import choices
+from atrous.signatures import require_type
 
 
 def create_segmentor(
@@ -27,7 +28,17 @@ def create_segmentor(
     overrides: Sequence[str],
 ) -> Segmentor:
     """Build a network from the configuration files; see ``atrous.create``."""
-    _require_known("model", model, atrous.list_models())
+    for name, value, expected in (
+        ("model", model, str),
+        ("backbone", backbone, str),
+        ("num_classes", num_classes, int),
+        ("output_stride", output_stride, int | None),
+        ("pretrained", pretrained, bool | str),
+        ("overrides", list(overrides), list[str]),
+    ):
+        require_type(name, value, expected)
+    require_range("num_classes", num_classes, at_least=1)
+    _require_known("model", model, choices("model"))
     words = [f"model={model}", *_backbone(backbone), f"backbone.pretrained={_quoted(pretrained)}", *overrides]
     if output_stride is not None:
         words.append(f"backbone.output_stride={output_stride}")
@@ -39,7 +50,7 @@ def create_segmentor(
 
 
 def _backbone(name: str) -> list[str]:
-    known = atrous.list_backbones()
+    known = choices("backbone")
     if name not in known and timm.is_model(name):
         return ["backbone=timm", f"backbone.name={name}"]
     _require_known("backbone", name, known)
@@ -49,7 +60,7 @@ def _backbone(name: str) -> list[str]:
 def _require_known(what: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)
-        raise AtrousError(f"there is no {what} {name!r}; {'near' if near else 'valid'} are {', '.join(near or known)}")
+        raise AtrousError(f"there is no {what} {name!r}; {'similar' if near else 'valid'}: {', '.join(near or known)}")
 
 
 def _quoted(pretrained: bool | str) -> str:

@@ -1,4 +1,4 @@
-"""How a program ends: whatever goes wrong becomes one sentence and an exit status."""
+"""How a program ends: every error becomes one sentence and an exit status."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def exit_with_one_sentence(main: Callable[Arguments, Result]) -> Callable[Argume
     def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # a terminal that lacks a letter is no reason to stop
+                stream.reconfigure(errors="replace")  # a terminal that lacks a character is no reason to stop
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # between Lightning and PyTorch, not for users
         try:
             with one_sentence():
@@ -48,7 +48,7 @@ def exit_with_one_sentence(main: Callable[Arguments, Result]) -> Callable[Argume
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Exit with one sentence and a status wherever the block raises; see ``exit_with_one_sentence``."""
+    """Exit with one sentence and a status if the block raises; see ``exit_with_one_sentence``."""
     try:
         yield
     except RunInterrupted as interrupted:
@@ -67,7 +67,7 @@ def one_sentence() -> Iterator[None]:
 
 
 def _explanation(error: Exception) -> tuple[str, int]:
-    """What an error says to a user, and the status to exit with."""
+    """The message for the user, and the exit status."""
     if isinstance(error, AtrousError):
         return str(error), 2
     if isinstance(error, OmegaConfBaseException):
@@ -75,9 +75,9 @@ def _explanation(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return f"{error.filename or 'the disk'} cannot be used: {error.strerror}", 2
     reason = f"{type(error).__name__}: {first_line(error)}"
-    return f"{reason} (a bug, or a value that nobody checked; HYDRA_FULL_ERROR=1 shows where)", 1
+    return f"{reason} (a bug in Atrous, or a value that was not checked; HYDRA_FULL_ERROR=1 shows where)", 1
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first."""
+    """The first line of an error's message."""
     return next(iter(str(error).splitlines()), "")

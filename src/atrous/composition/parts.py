@@ -40,19 +40,19 @@ def build_data(node: Any) -> SegmentationDataModule:
 
 
 def build_evaluation_data(config: DictConfig, card: Card) -> SegmentationDataModule:
-    """Build the data module whose test split is the split to score: of the data set asked for, or the checkpoint's."""
+    """Build the data module whose test split is the split to score: of the requested data set, or the checkpoint's."""
     if config.get("data") is not None:
         data = build_data(OmegaConf.merge(config.data, {"test_split": config.split}))
     elif "data" in card.recipe:
         data = build_data_module(card.recipe["data"], trust=config.trust, test_split=config.split)
     else:
-        raise AtrousError("the checkpoint names no data set: say which one by data=<name> data.root=<folder>")
+        raise AtrousError("the checkpoint names no data set: name it with data=<name> data.root=<folder>")
     data.dataset("test")  # tells the classes; a folder of files to score may hold no other split
     return data
 
 
 def build_task(config: DictConfig, data: SegmentationDataModule) -> SegmentationTask:
-    """Build network, loss and optimizer for training on a data module; a run that goes on has weights already."""
+    """Build network, loss and optimizer for training on a data module; a resumed run already has weights."""
     if config.ckpt_path is not None:
         segmentor = build_segmentor(without_initial_weights(plain(config.model)), data.label_space.num_classes)
     else:
@@ -88,7 +88,7 @@ def _build_initial_segmentor(config: DictConfig, data: SegmentationDataModule) -
 
 
 def _with_class_weights(loss: Any, weights: Callable[[], list[float]]) -> Any:
-    """The node with the weights of the training masks wherever it, or a term of it, has ``class_weights: auto``."""
+    """The node, with weights from the training masks where it or one of its terms has ``class_weights: auto``."""
     if OmegaConf.select(loss, "class_weights") == "auto":
         loss = OmegaConf.merge(loss, {"class_weights": weights()})
     terms = OmegaConf.select(loss, "terms")
@@ -126,7 +126,7 @@ def build_trainer(config: DictConfig, *others: Callback) -> pl.Trainer:
         others: Callbacks besides those of the configuration, called before them.
 
     Raises:
-        AtrousError: Values of the trainer do not go together.
+        AtrousError: Values of the trainer are incompatible.
     """
     _refuse_children_in_multirun(config)
     loggers = [build(node) for node in (config.get("logger") or {}).values() if node is not None]
@@ -162,10 +162,10 @@ def check_validation_steps(config: DictConfig) -> None:
 
 
 def starting_point(config: DictConfig) -> StartingPoint | None:
-    """The checkpoint that training goes on from; ``ckpt_path=last`` is that of this run's own folder.
+    """The checkpoint that training continues from; ``ckpt_path=last`` is the one in this run's own folder.
 
     Raises:
-        AtrousError: There is none, or it is not that of a run.
+        AtrousError: There is none, or it does not belong to a run.
     """
     if config.ckpt_path is None:
         return None
@@ -174,7 +174,7 @@ def starting_point(config: DictConfig) -> StartingPoint | None:
 
 
 def overrides(config: DictConfig) -> list[str]:
-    """Command-line overrides that start this run again: those given but the checkpoint, and what was decided since."""
+    """Command-line overrides that restart this run: those given except the checkpoint, and what was decided since."""
     said = [line for line in HydraConfig.get().overrides.task if not line.startswith(("ckpt_path=", "validate_every="))]
     return [*said, f"validate_every={config.validate_every}"]
 

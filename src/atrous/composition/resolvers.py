@@ -1,4 +1,4 @@
-"""What configuration files can ask for besides values: the project's folder, and folders for runs."""
+"""Resolvers for configuration files: the project's folder, and folders for runs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from atrous.runs import claim_folder, run_of
 
 
 def register_resolvers() -> None:
-    """Teach configuration files three words.
+    """Register three resolvers for configuration files.
 
     ``${project:}`` is the folder that ``data/`` and ``logs/`` are in, ``${new_folder:parent}`` a folder of this process
-    alone, named after the time, and ``${run_folder:parent,ckpt_path}`` the same, or the folder of the run that goes on.
+    alone, named after the time, and ``${run_folder:parent,ckpt_path}`` the same, or the folder of the resumed run.
     """
     OmegaConf.register_new_resolver("project", lambda: str(project()), replace=True)
     OmegaConf.register_new_resolver("new_folder", _new_folder, use_cache=True, replace=True)
@@ -21,11 +21,11 @@ def register_resolvers() -> None:
 
 
 def _new_folder(parent: str) -> str:
-    with one_sentence():  # Hydra asks for the folder before it calls what explains errors
+    with one_sentence():  # Hydra asks for the folder before it calls our error handling
         return str(claim_folder(parent))
 
 
 def _run_folder(parent: str, ckpt_path: str | None) -> str:
-    """A new folder for a new run; the old one for a run that goes on."""
+    """A new folder for a new run; the old one for a resumed run."""
     run = None if ckpt_path is None else run_of(ckpt_path)
     return _new_folder(parent) if run is None else str(run)

@@ -1,4 +1,4 @@
-"""Scores that a model reaches without knowing any form: the bar that a trained model has to clear.
+"""Scores that a model reaches without knowing any shape: the bar that a trained model has to clear.
 
 Two predictions are scored on any data set: the best constant class, and the most likely class of each pixel given
 nothing but its own color. A network whose mIoU is not well above both has learned nothing about objects.
@@ -24,7 +24,7 @@ SAMPLES = 300
 """Default number of training images that are looked at, spread evenly over the data set."""
 
 _BACK_OFF_WEIGHT = (
-    32.0  # A color counts on its own from about this many pixels; below, its coarser neighborhood speaks.
+    32.0  # A color counts on its own from about this many pixels; below that, its coarser neighborhood counts.
 )
 
 
@@ -36,10 +36,10 @@ def score_baselines(
     samples: int | None = SAMPLES,
     folder: str | Path | None = None,
 ) -> dict[str, Scores]:
-    """Score what is reached without looking at form.
+    """Score what is reached without looking at shape.
 
     Everything is chosen on ``train``: the constant class, the color table, and whether that table is weighted by how
-    frequent the classes are. Only the scores come from ``evaluation``, of which every pixel counts that is not ignored.
+    frequent the classes are. Only the scores come from ``evaluation``, where every pixel that is not ignored counts.
 
     Args:
         train: images to learn the colors from.
@@ -82,7 +82,7 @@ def _constant_tables(seen: Counts) -> list[Counts]:
 
 
 def _color_tables(seen: Counts, *, levels: int) -> list[Counts]:
-    """Most likely class of each color: as the classes are frequent, and as if all were equally frequent."""
+    """Most likely class of each color: by the classes' real frequencies, and as if all were equally frequent."""
     frequency = seen.sum(axis=0) / seen.sum()
     posterior = _back_off(seen, frequency, levels=levels)
     # By Bayes' rule, dividing by the prior leaves the likelihood of the color; a class never seen stays impossible.
@@ -91,7 +91,7 @@ def _color_tables(seen: Counts, *, levels: int) -> list[Counts]:
 
 
 def _back_off(seen: Counts, frequency: NDArray[np.float64], *, levels: int) -> NDArray[np.float64]:
-    """Probability of each class given the color; a rare one leans on those around it, in cubes of twice the side."""
+    """Probability of each class given the color; a rare one relies on its neighbors, in cubes of twice the side."""
     if levels == 1:
         coarse = frequency[None]
         parent: NDArray[np.int64] = np.zeros(len(seen), np.int64)

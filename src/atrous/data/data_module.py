@@ -24,7 +24,7 @@ from atrous.errors import AtrousError, require_range
 class SegmentationDataModule(LightningDataModule):
     """Gives training batches of augmented crops and whole images for validation and test.
 
-    Files are looked at when a split is first used.
+    Files are accessed when a split is first used.
 
     Args:
         dataset: Called with ``split``, and with ``root`` where one is given.
@@ -33,8 +33,8 @@ class SegmentationDataModule(LightningDataModule):
         train_split: Split to train on.
         val_split: Split to validate on.
         test_split: Split to test on.
-        batch_size: Training samples an optimizer step takes over all devices and before accumulation.
-        eval_batch_size: Whole images at once; more than one needs images of one size.
+        batch_size: Training samples per optimizer step, over all devices and before accumulation.
+        eval_batch_size: Whole images per batch; more than one needs images of equal size.
         validate_every: Optimizer steps between two validations.
         num_workers: Loader processes.
         seed: Seed of shuffling and augmentation.
@@ -179,7 +179,7 @@ class SegmentationDataModule(LightningDataModule):
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Join samples of one size to a batch.
+    """Join samples of equal size into a batch.
 
     Raises:
         AtrousError: The samples differ in size.
@@ -236,7 +236,7 @@ class _Whole(_Samples):
 
 
 def _start_worker(worker: int) -> None:
-    """Workers are the parallelism, so they have one thread each; and the process that they work for ends them."""
+    """Workers provide the parallelism, so they have one thread each; the process that they work for ends them."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and a scheduler send them to all processes
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)

@@ -1,4 +1,4 @@
-"""What every data set gives and what the rest of the program receives."""
+"""What every data set provides and what the rest of the program receives."""
 
 from __future__ import annotations
 
@@ -70,16 +70,21 @@ class SegmentationDataset(Dataset[RawSample], ABC):
         """Truth of one sample, uint8 HxW, for statistics that do not look at images."""
         return self[index].mask
 
-    def fingerprint(self) -> str:
-        """What differs whenever the truth of any sample does, for results that are kept for later runs.
+    def fingerprint(self, *, images: bool = False) -> str:
+        """A string that changes when the truth of any sample does, for results kept for later runs.
 
-        All masks are read; data sets that can tell by less override it.
+        Reads all masks; data sets that can get by with less override it.
+
+        Args:
+            images: Whether it also changes when an image does.
         """
         digest = hashlib.sha256(repr((self.label_space, self.split, self.names)).encode())
         for index in range(len(self)):
-            mask = self.mask(index)
-            digest.update(repr(mask.shape).encode())
-            digest.update(mask.tobytes())
+            sample = self[index] if images else None
+            mask = self.mask(index) if sample is None else sample.mask
+            for pixels in (mask,) if sample is None else (mask, sample.image):
+                digest.update(repr(pixels.shape).encode())
+                digest.update(pixels.tobytes())
         return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What the numbers in a mask mean: names, colors and the way between a data set's own ids and train ids."""
+"""What the numbers in a mask mean: names, colors and the mapping between a data set's own ids and train ids."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class LabelSpace:
         )
 
     def decode(self, train: NDArray[Any]) -> NDArray[Any]:
-        """Translate train ids back to the data set's own ids, as evaluation servers want them.
+        """Translate train ids back to the data set's own ids, as evaluation servers expect them.
 
         Args:
             train: Integer array of train ids; ``ignore_index`` becomes the first void id of the data set.
@@ -115,7 +115,7 @@ class LabelSpace:
             Array of the same shape, uint8 where all raw ids fit and uint16 otherwise.
 
         Raises:
-            AtrousError: There is an id that is no train id, or void although the data set has no void id.
+            AtrousError: An id is not a train id, or is void although the data set has no void id.
         """
         dtype = np.uint8 if max(self.raw_ids + self.ignored_raw_ids) <= 255 else np.uint16
         table = np.zeros(256, dtype=dtype)

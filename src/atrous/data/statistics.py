@@ -1,4 +1,4 @@
-"""What a data set holds, counted once and kept for later runs: pixels by class in every mask, classes by color."""
+"""Statistics of a data set, counted once and kept for later runs: pixels by class in every mask, classes by color."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ClassCounts:
         return self.pixels > 0
 
     def median_frequency_weights(self) -> list[float]:
-        """Median-frequency balancing (Eigen & Fergus 2015; SegNet §4), one weight a class.
+        """Median-frequency balancing (Eigen & Fergus 2015; SegNet §4), one weight per class.
 
         The frequency of a class is its share of the pixels in the images where it occurs; its weight is the median of
         all frequencies over its own. A class that does not occur has weight 1.
@@ -97,13 +97,15 @@ def count_colors(
 
 
 def _kept(dataset: SegmentationDataset, what: str, count: Callable[[], Counts], folder: str | Path | None) -> Counts:
-    """Counts from the file that tells apart labels and questions that differ in anything, or counted and put there.
+    """Counts from a file whose name depends on the labels and what is counted; counted and saved if missing.
 
-    A file that is missing or damaged is written again; a folder that cannot be written to costs the next run its time.
+    A file that is missing or damaged is written again; if the folder is not writable, the next run counts again.
     """
     if folder is None:
         return count()
-    digest = hashlib.sha256(f"{_FORMAT} {what} {dataset.fingerprint()}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(
+        f"{_FORMAT} {what} {dataset.fingerprint(images=what.startswith('colors'))}".encode()
+    ).hexdigest()[:16]
     file = Path(folder) / f"{dataset.label_space.name}_{dataset.split}_{what.split()[0]}_{digest}.npy"
     try:
         kept: Counts = np.load(file, allow_pickle=False)

@@ -1,4 +1,4 @@
-"""What every way from an image to class probabilities promises: to validation, test, prediction and to each other."""
+"""The contract of every inference method with validation, test, prediction and the other methods."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atrous.models.segmentor import Segmentor
 
 
 class InferenceProtocol(TypedDict, total=False):
-    """What a score must say about the inference that it was measured with; see ``atrous.metrics.Protocol``."""
+    """What a score must state about the inference it was measured with; see ``atrous.metrics.Protocol``."""
 
     scales: tuple[float, ...]
     flip: bool
@@ -26,7 +26,7 @@ class Inference(ABC):
 
     @property
     def protocol(self) -> InferenceProtocol:
-        """Where it differs from one pass over the whole image; nothing where it does not."""
+        """How it differs from one pass over the whole image; empty if it does not."""
         return {}
 
     @abstractmethod

@@ -19,7 +19,7 @@ class Padded(Inference):
     (g3doc, ``eval_crop_size``). The padding is the mean color, which is zero after normalization.
 
     Args:
-        size: Height and width in pixels, or both in one.
+        size: Height and width in pixels, or one number for both.
 
     Raises:
         AtrousError: Not one or two positive numbers.

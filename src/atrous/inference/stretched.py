@@ -1,4 +1,4 @@
-"""The protocol of networks with a fixed input: the image is stretched to one size, the classes back."""
+"""The protocol of networks with a fixed input: the image is stretched to one size, and the classes back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Stretched(Inference):
     probable classes are those of the small map resized by Pillow's ``NEAREST``.
 
     Args:
-        size: Height and width in pixels, or both in one.
+        size: Height and width in pixels, or one number for both.
 
     Raises:
         AtrousError: Not one or two positive numbers.
@@ -43,7 +43,7 @@ class Stretched(Inference):
 
 
 def _resized_like_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Width first, then height, each rounded to 0…255; Pillow's order depends on its version, which is one level."""
+    """Width first, then height, each rounded to 0…255; Pillow's order depends on its version and changes one level."""
     pixels = image.float()
     for extent in ((pixels.shape[-2], size[1]), size):
         if pixels.shape[-2:] != torch.Size(extent):

@@ -1,4 +1,4 @@
-"""One small interface for what is not a number: panels, tables and figures, whichever logger takes them."""
+"""One small interface for what is not a number: panels, tables and figures, for every logger that takes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ImageLogger(Protocol):
 
 
 class TensorBoardImages:
-    """Images and figures as such, tables as Markdown text.
+    """Images and figures as they are, tables as Markdown text.
 
     Args:
         logger: Where they go.

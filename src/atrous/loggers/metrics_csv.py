@@ -1,4 +1,4 @@
-"""metrics.csv: the whole curve of a run in one plain file, also after the run was killed and resumed."""
+"""metrics.csv: the whole curve of a run in one plain file, even after the run was killed and resumed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Row = dict[str, str]
 
 
 class MetricsCSV(Logger):
-    """Writes a row a step to ``<run_dir>/metrics.csv``: ``step``, ``epoch``, then every metric that was ever logged.
+    """Writes a row per step to ``<run_dir>/metrics.csv``: ``step``, ``epoch``, then every metric that was ever logged.
 
     Metrics that arrive for the same step share a row. Every call leaves a whole file on disk: a row is appended, or the
     last one replaced, in one write; a new column rewrites the file beside the old one and swaps them.
 
-    A run that continues in the same folder keeps the rows that are there, except those of work that it does again: when
-    the first step that it logs is s, rows after s go, and row s is filled anew. A run that was interrupted and resumed
-    thereby leaves the file of one that was not. A new run starts at its first step and so replaces an old file.
+    A run that continues in the same folder keeps the existing rows, except those of work that it repeats: when
+    the first step that it logs is s, rows after s go, and row s is refilled. A run that was interrupted and resumed
+    thus leaves the same file as one that was not. A new run starts at its first step and so replaces an old file.
 
     Args:
         run_dir: Folder of the run; created when the first metric arrives.

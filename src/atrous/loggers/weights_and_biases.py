@@ -1,4 +1,4 @@
-"""Weights & Biases: one run of theirs for one run folder of ours, however often it is interrupted."""
+"""Weights & Biases: one W&B run per run folder, no matter how often it is interrupted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class WeightsAndBiases(WandbLogger):
     """Lightning's W&B logger, with the id of the W&B run kept in ``<run_dir>/wandb_id.txt``.
 
     A run that is started again in the same folder continues the same W&B run. Package ``wandb`` is imported and the W&B
-    run is opened with the first thing that is logged; whoever starts runs in one process closes each with
+    run is opened when something is first logged; code that starts several runs in one process closes each with
     ``finish_wandb``, because the next one would write into it otherwise.
 
     Args:
@@ -26,7 +26,7 @@ class WeightsAndBiases(WandbLogger):
         offline: Write to disk only; ``wandb sync`` uploads later.
         name: Display name of the run; W&B invents one if None.
         entity: W&B user or team; their default if None.
-        group: Name that runs which belong together share.
+        group: Name shared by runs that belong together.
         tags: Labels.
         log_model: Upload checkpoints as artifacts.
 

@@ -43,7 +43,7 @@ class Combined(Loss):
         self.terms = nn.ModuleList(named.values())
 
     def at_step(self, step: int) -> None:
-        """Tell every term."""
+        """Pass the step on to every term."""
         for term in self.terms:
             assert isinstance(term, Loss)
             term.at_step(step)

@@ -16,7 +16,7 @@ from atrous.losses.loss import IGNORE_INDEX, mean_of_counted
 class HardPixels(PixelLoss):
     """Mean cross-entropy of the fraction of a batch's pixels with the largest one (TensorFlow DeepLab's top-k).
 
-    The fraction shrinks on a line from all pixels to ``fraction`` over the first ``shrink_steps`` steps. It is a
+    The fraction shrinks linearly from all pixels to ``fraction`` over the first ``shrink_steps`` steps. It is a
     fraction of the pixels that are not ignored (TensorFlow: of all), so that ignored borders do not soften the choice.
 
     Args:
@@ -64,7 +64,7 @@ class HardPixels(PixelLoss):
         """Mean cross-entropy of the hardest pixels."""
         counted = self.counted(target)
         losses = self.cross_entropy(logits, target).masked_fill(~counted, -1.0).flatten()
-        # How many pixels count is known on the device only, so as many are taken as could, and the surplus is masked.
+        # Only the device knows how many pixels count, so the most possible are taken, and the surplus is masked.
         most = min(losses.numel(), max(1, math.ceil(self.fraction * losses.numel())))
         hardest = losses.topk(most).values
         count = counted.sum()
@@ -76,13 +76,13 @@ class HardPixels(PixelLoss):
 class OHEM(PixelLoss):
     """Mean cross-entropy of the pixels whose true class has a probability below a threshold, but of enough pixels.
 
-    Online hard example mining (Shrivastava et al. 2016, arXiv 1604.03540) as semantic segmentation has it, with OCNet's
+    Online hard example mining (Shrivastava et al. 2016, arXiv 1604.03540) as in semantic segmentation, with OCNet's
     threshold and number: where fewer than ``min_kept`` pixels are below the threshold, the ``min_kept`` least probable
     ones of the batch count.
 
     Args:
         threshold: Probability of the true class below which a pixel is hard.
-        min_kept: Pixels of a batch, on each device, that count at least.
+        min_kept: Minimum number of pixels that count in a batch, on each device.
         class_weights: One factor per class for the pixels of that class, or ``None`` for 1; the choice ignores it.
         class_weight_power: Exponent on the factors; between 0 (no weighting) and 1 it softens them.
         label_smoothing: Share of a label that is spread evenly over all classes.

@@ -1,4 +1,4 @@
-"""What every loss promises to the training task."""
+"""What the training task expects from every loss."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Loss(nn.Module, ABC):
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """The same numbers in float32, or in float64 where they come in it."""
+    """The same numbers in float32, or in float64 if that is what they are."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 

@@ -59,7 +59,7 @@ def jaccard_slopes(errors: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
     """Slope of the Lovász extension of the Jaccard loss for every error (paper §2).
 
     With the errors in falling order, the slope of the k-th is what the Jaccard loss grows by when that pixel becomes
-    wrong besides those before it. A pixel of the class leaves the intersection I, so that it grows by 1/U; one of
+    wrong in addition to those before it. A pixel of the class leaves the intersection I, so it grows by 1/U; one of
     another class enters the union U, so that it grows by I/(U − 1) − I/U = I/(U(U − 1)).
 
     Args:

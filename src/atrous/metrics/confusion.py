@@ -1,4 +1,4 @@
-"""From label maps to the scores of segmentation: one confusion matrix, counted in integers, and what is read off it."""
+"""From label maps to segmentation scores: one confusion matrix, counted in integers, and what is computed from it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int, ignor
 
     Raises:
         AtrousError: The shapes differ, the values are not integers, or an id lies outside 0 to C - 1; nothing is
-            counted then. On a GPU this look adds no wait of its own: ``torch.bincount`` reads its range back anyway.
+            counted then. On a GPU this check adds no extra wait: ``torch.bincount`` reads its range back anyway.
     """
     if prediction.shape != target.shape:
         raise AtrousError(
@@ -64,7 +64,7 @@ def _name_unknown_ids(guess: Tensor, truth: Tensor, num_classes: int, ignore_ind
 
 
 class Scores(NamedTuple):
-    """What a confusion matrix says, as fractions between 0 and 1; a value that no pixel decides is nan.
+    """Scores of a confusion matrix, as fractions between 0 and 1; a value without any pixel is nan.
 
     Attributes:
         miou: Mean of ``iou`` over the classes that occur in ground truth or prediction.
@@ -99,7 +99,7 @@ class Scores(NamedTuple):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scores:
-        """Inverse of ``to_dict``; the classes keep the order in which they stand."""
+        """Inverse of ``to_dict``; the classes keep their order."""
         return cls(
             miou=_or_nan(values["miou"]),
             pixel_accuracy=_or_nan(values["pixel_accuracy"]),

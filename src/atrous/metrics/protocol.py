@@ -1,4 +1,4 @@
-"""How a score came about: without it, two numbers cannot be compared."""
+"""How a score was measured: without it, two numbers cannot be compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything that decides a score besides the weights; its string is the line printed next to every number.
+    """Everything besides the weights that decides a score; its string is the line printed next to every number.
 
     Attributes:
         dataset: Name of the data set.
@@ -20,9 +20,9 @@ class Protocol:
         window: Height and width of the sliding window in pixels; None = the whole image at once.
         stretched: Height and width in pixels that every image was stretched to; None = its own size.
         padded: Height and width in pixels that every image was padded to; None = as far as the output stride asks.
-        trimap_width: Largest distance in pixels from an ignored one of the pixels that count; None = all count.
+        trimap_width: Largest distance in pixels between a counted pixel and an ignored one; None = all count.
         crf: Name of the dense CRF that refined the scores; None = no CRF.
-        precision: Numbers that the network computed with, as ``trainer.precision`` names them; None = not recorded.
+        precision: Number format that the network computed in, as ``trainer.precision`` names it; None = not recorded.
         checkpoint: File name of the weights; None = the weights as they were in memory.
     """
 

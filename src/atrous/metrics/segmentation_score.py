@@ -44,7 +44,7 @@ class SegmentationScore(Metric):
         self.confusion += confusion_matrix(prediction, target, self.num_classes, self.ignore_index)
 
     def compute(self) -> Scores:
-        """Scores of what was counted; nan throughout if that is nothing."""
+        """Scores of everything counted; all nan if nothing was counted."""
         return scores_from_confusion(self.confusion)
 
     def total_confusion(self) -> Tensor:

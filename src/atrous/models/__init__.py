@@ -1,4 +1,4 @@
-"""Models: all that lies between an image and its logits, plain PyTorch."""
+"""Models: everything between an image and its logits, in plain PyTorch."""
 
 from atrous.models.multi_scale_segmentor import MultiScaleSegmentor
 from atrous.models.segmentor import Segmentor

@@ -22,7 +22,7 @@ def set_rate(convolution: nn.Module, rate: int) -> None:
 
 
 def rate_at(rate: int, output_stride: int, *, given_at: int) -> int:
-    """The rate that sees as far in the image as another one at another output stride; at least 1.
+    """The rate with the same reach in the image as a given rate at another output stride; at least 1.
 
     Args:
         rate: Atrous rate at output stride ``given_at``.

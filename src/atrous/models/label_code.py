@@ -1,6 +1,6 @@
 """A code of label windows: what DUpsampling learns about labels before any network is trained (1903.02120 §3).
 
-A mask is cut into windows of r×r pixels, one a feature of the network. A window is a vector v of N = r·r·C zeros and
+A mask is cut into windows of r×r pixels, one per feature of the network. A window is a vector v of N = r·r·C zeros and
 ones, classes first, then rows, then columns; void pixels are zero in all classes. The code of a window is ``x = P v``
 and its reconstruction ``W x``; P and W have the least squared error over the windows of a data set, without bias.
 """
@@ -23,6 +23,7 @@ from torch import Tensor
 from atrous.atomic_file import atomic_file
 from atrous.errors import AtrousError
 from atrous.geometry import Grid, Size
+from atrous.places import command
 
 VOID = 255
 Mask = NDArray[np.uint8]
@@ -68,7 +69,7 @@ class LabelCode:
         return self.decoder[0].shape[0] if len(self.decoder) > 1 else None
 
     def compress(self, mask: Mask) -> Tensor:
-        """Code of a mask H×W: width×h×w, one column a feature of the network."""
+        """Code of a mask H×W: width×h×w, one column per feature of the network."""
         windows = cut_windows(mask, ratio=self.ratio, num_classes=self.num_classes, grid=self.grid)
         code = _encode(torch.from_numpy(windows.reshape(-1, self.ratio**2)), self.encoder)
         return code.T.reshape(-1, *windows.shape[:2])
@@ -79,7 +80,7 @@ class LabelCode:
         return self.grid.lay_out(windows, size, side=self.ratio)[0]
 
     def save(self, path: str | Path) -> None:
-        """Write a file of plain tensors, numbers and strings; as a whole or not at all."""
+        """Write a file of plain tensors, numbers and strings, completely or not at all."""
         plain = {
             "label_code": self.FORMAT,
             "ratio": self.ratio,
@@ -98,10 +99,10 @@ class LabelCode:
         """Read a file that ``save`` wrote.
 
         Raises:
-            AtrousError: The file is missing, or another kind of file.
+            AtrousError: The file is missing, or is another kind of file.
         """
         if not Path(path).is_file():
-            raise AtrousError(f"there is no label code {path}; src/prepare.py task=dupsampling writes one")
+            raise AtrousError(f"there is no label code {path}; {command('prepare')} task=dupsampling writes one")
         try:
             plain = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
@@ -110,7 +111,7 @@ class LabelCode:
             ) from error
         if not isinstance(plain, dict) or plain.get("label_code") != cls.FORMAT:
             raise AtrousError(
-                f"{path} is not a label code of format {cls.FORMAT}; src/prepare.py task=dupsampling writes one"
+                f"{path} is not a label code of format {cls.FORMAT}; {command('prepare')} task=dupsampling writes one"
             )
         return cls(
             ratio=plain["ratio"],
@@ -155,16 +156,16 @@ def fit_closed_form(
     origin: str = "",
     progress: Progress | None = None,
 ) -> LabelCode:
-    """Principal directions of the label windows, without centring: the best linear code there is (§3).
+    """Principal directions of the label windows, without centering: the best linear code there is (§3).
 
     ``W`` has the first eigenvectors of ΣvvT in its columns and P is its transpose. They are found by block power
     iteration from a random subspace with Rayleigh–Ritz (Halko, Martinsson and Tropp 2011, §4.5): every pass over the
-    masks multiplies ΣvvT with a thin matrix, window by window. Windows of a single class, most of all, are merely
+    masks multiplies ΣvvT with a thin matrix, window by window. Windows of a single class, the majority, are only
     counted; the others are multiplied class by class, by those pixels only that a class has. Memory is a few thin
     matrices N×(width + oversampling), whatever the number of masks.
 
     Args:
-        masks: Labels uint8 H×W, 255 void; iterated once a pass.
+        masks: Labels uint8 H×W, 255 void; iterated once per pass.
         num_classes: Number of classes.
         ratio: Side of a window.
         width: Numbers in the code of a window.
@@ -228,14 +229,14 @@ def fit_by_gradient(
     The learning rate falls linearly to zero.
 
     Args:
-        masks: Labels uint8 H×W, 255 void; iterated once an epoch and twice more to count.
+        masks: Labels uint8 H×W, 255 void; iterated once per epoch and twice more to count.
         num_classes: Number of classes.
         ratio: Side of a window.
         width: Numbers in the code of a window.
         hidden: Width of a hidden layer with ReLU in encoder and decoder; ``None`` for a linear autoencoder.
         grid: Where windows lie.
         epochs: Passes over the masks.
-        batch_size: Windows a step.
+        batch_size: Windows per step.
         learning_rate: Adam's, at the start.
         start: Linear code to start from; a hidden layer of at least twice its width starts as exactly this code, since
             ``x = relu(x) − relu(−x)``. ``None`` for random weights.

@@ -18,7 +18,7 @@ from atrous.models.segmentor import Segmentor
 class MultiScaleSegmentor(Segmentor):
     """One network looks at the image at several scales; the largest score of each class and place wins (v2 §4.1.2).
 
-    In training every scale has a loss of its own besides that of the fused scores. Images are extended until the
+    In training every scale has its own loss besides that of the fused scores. Images are extended until the
     features of every scale end on the border, so that the maps of all scales cover the same pixels. With the scale 1
     alone it is a plain ``Segmentor``, with a single loss.
 
@@ -28,7 +28,7 @@ class MultiScaleSegmentor(Segmentor):
 
     Raises:
         AtrousError: The scales do not begin with 1, lie outside (0, 1] or repeat; or the upsampler makes its logits
-            from something else than class scores, whose maximum would mean nothing.
+            from something other than class scores, whose maximum would mean nothing.
     """
 
     def __init__(self, *, scales: Sequence[float] | None = (1.0, 0.75, 0.5), **parts: Any) -> None:
@@ -37,7 +37,7 @@ class MultiScaleSegmentor(Segmentor):
         valid = all(0 < scale <= 1 for scale in self.scales) and len(set(self.scales)) == len(given)
         if not valid or not self.scales or self.scales[0] != 1:
             raise AtrousError(
-                f"model.scales={given} must begin with 1 and go on with different values between 0 and 1, such as "
+                f"model.scales={given} must begin with 1, followed by different values between 0 and 1, such as "
                 "[1.0, 0.75, 0.5]"
             )
         super().__init__(**parts)

@@ -1,4 +1,4 @@
-"""The segmentation network that users hold, save and export."""
+"""The segmentation network that users use, save and export."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Segmentor(nn.Module):
             torchvision and mmsegmentation do.
 
     Raises:
-        AtrousError: The parts do not go together, or a number is out of range.
+        AtrousError: The parts are incompatible, or a number is out of range.
 
     Attributes:
         loss_weights: Weight of the loss of every output that training sees; ``main`` is the one that is used.
@@ -179,7 +179,7 @@ class Segmentor(nn.Module):
         }
 
     def scores(self, extended: Tensor) -> Tensor:
-        """What the head makes of normalized, extended images: B×D×h×w."""
+        """The head's output for normalized, extended images: B×D×h×w."""
         scores: Tensor = self.head(self.backbone(extended))  # B×3×H'×W' → maps, fine to coarse → B×D×h×w
         return scores
 
@@ -204,7 +204,7 @@ class Segmentor(nn.Module):
         with _without_autocast(scores.device.type):
             if upsampler is None:
                 return self.backbone.grid.resize(scores.to(at_least_float32), size)
-            # in a network of half precision throughout, so are the weights of the upsampler
+            # in a network of half precision, the upsampler's weights have half precision too
             precision = next((weight.dtype for weight in upsampler.parameters()), at_least_float32)
             logits: Tensor = upsampler(scores.to(precision), size)
             return logits

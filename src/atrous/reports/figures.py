@@ -1,4 +1,4 @@
-"""Figures of a run: where classes are mixed up, and how training went."""
+"""Figures of a run: which classes are confused, and how training went."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def curves_figure(metrics_csv: str | Path) -> Figure:
     """Draw loss, scores and learning rates over the training steps, one small plot each.
 
     Args:
-        metrics_csv: File of ``MetricsCSV``. Whatever is missing in it is not drawn; an empty one says so.
+        metrics_csv: File of ``MetricsCSV``. What is missing is not drawn; an empty file gives a note instead.
     """
     columns, rows = read_rows(metrics_csv)
     series = {name: line for name in columns if (line := _series(rows, name))[0]}

@@ -38,8 +38,8 @@ def panel(
 ) -> RGB:
     """One image as a strip: input, truth, prediction, and error with wrong pixels in red.
 
-    In the error tile right pixels show the dimmed gray image and ignored pixels the color of the void. The line above
-    names the image and the share of right pixels; the line below is the legend of the classes that occur.
+    In the error tile correct pixels show the dimmed gray image and ignored pixels the color of the void. The line above
+    names the image and the share of correct pixels; the line below is the legend of the classes that occur.
 
     Args:
         image: RGB 3×H×W, 0 to 255.
@@ -96,7 +96,7 @@ def panel(
 
 
 def contact_sheet(panels: Sequence[RGB]) -> RGB:
-    """Stack panels into one picture, the narrower ones filled up with white on the right.
+    """Stack panels into one picture, the narrower ones padded with white on the right.
 
     Args:
         panels: At least one panel, uint8 RGB.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import yaml
 from rich.tree import Tree
 
 
-def record_run(run_dir: str | Path, config: Mapping[str, Any], overrides: Sequence[str], repository: Path) -> None:
+def record_run(
+    run_dir: str | Path, config: Mapping[str, Any], overrides: Sequence[str], repository: Path | None
+) -> None:
     """Write ``config.yaml``, ``overrides.yaml`` and ``git_commit.txt`` into a run's folder.
 
     Args:
         run_dir: The run's folder.
         config: The resolved configuration as plain data.
         overrides: Command-line overrides.
-        repository: Checkout whose commit is recorded.
+        repository: Checkout whose commit is recorded; ``None`` for the version of the installed package.
     """
     folder = Path(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,15 +36,17 @@ def record_run(run_dir: str | Path, config: Mapping[str, Any], overrides: Sequen
 
 
 def config_tree(config: Mapping[str, Any]) -> Tree:
-    """The configuration as a tree, one branch a group."""
+    """The configuration as a tree, one branch per group."""
     tree = Tree("configuration", guide_style="dim")
     for name, node in config.items():
         _grow(tree, str(name), node)
     return tree
 
 
-def git_commit(repository: Path) -> str:
+def git_commit(repository: Path | None) -> str:
     """Hash of the checked-out commit, with ``+changes`` if files differ from it; ``unknown`` outside a checkout."""
+    if repository is None:
+        return f"atrous {metadata.version('atrous')}, installed"
     try:
         commit = _git(repository, "rev-parse", "HEAD")
         changed = _git(repository, "status", "--porcelain", "--untracked-files=no")

@@ -24,7 +24,7 @@ class ScoreEntry:
     Attributes:
         label: What was scored, for example "best" or "last".
         scores: The numbers.
-        protocol: How they came about.
+        protocol: How they were measured.
         step: Training steps that made the weights; None where that is not known.
     """
 
@@ -114,7 +114,7 @@ def write_summary(
     """Write summary.md and summary.json of a run; every score in them carries its protocol.
 
     Args:
-        run_dir: Folder that gets the files; created if need be.
+        run_dir: Folder that gets the files; created if needed.
         entries: Scores, the one that matters first; may be empty.
         classes: Class names in the order of the ids.
         title: Heading.
@@ -154,7 +154,7 @@ def write_summary(
 
 
 def _replace(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never half of it."""
+    """A reader sees the old file or the new one, never a partial one."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)

@@ -20,7 +20,7 @@ def freeze_batch_norm(module: nn.Module) -> None:
 
 
 def hold_statistics(module: nn.Module, *, learning: Sequence[str]) -> None:
-    """Use the running statistics of every batch norm of which no tensor's name begins with one of the given names.
+    """Use the running statistics of every batch norm whose tensor names begin with none of the given names.
 
     The statistics move again after ``module.train()``, so this is to be repeated after it.
     """

@@ -23,7 +23,7 @@ GridName = Literal["points", "cells"]
 
 
 class Masks:
-    """The masks of a data set, read anew at every pass.
+    """The masks of a data set, read again in every pass.
 
     Args:
         dataset: Where they are from; images are not looked at.
@@ -76,15 +76,15 @@ def fit_label_code(
         method: ``closed_form``, ``gradient`` (from random weights), or ``nonlinear`` (a hidden layer, from the closed
             form on).
         hidden: Width of the hidden layer; ``None`` for four times the width. For ``nonlinear`` only.
-        passes: Most passes of the closed form.
+        passes: Maximum number of passes of the closed form.
         tolerance: Change of the explained energy at which the closed form stops.
         epochs: Passes of the gradient methods.
         learning_rate: Learning rate of the gradient methods, at the start.
-        limit: Look at no more masks than this, evenly spaced.
+        limit: Use at most this many masks, evenly spaced.
         seed: Seed of random starts and of the order.
 
     Raises:
-        AtrousError: Values that are impossible or do not go together.
+        AtrousError: Values are impossible or incompatible.
     """
     if method not in get_args(Method):
         raise AtrousError(f"dupsampling.method={method!r} is unknown; choose one of {', '.join(get_args(Method))}")
@@ -130,7 +130,7 @@ def fit_label_code(
 
 
 def label_code_file(folder: str | Path, dataset: SegmentationDataset, **options: Any) -> Path:
-    """Where a code is kept: the name tells apart labels and options that differ in anything.
+    """Where a code is kept: the name depends on the labels and on every option.
 
     Args:
         folder: Folder of the codes.
@@ -153,7 +153,7 @@ def fit_upsampler(
     Args:
         upsampler: Changed in place.
         dataset: Training data.
-        console: Where progress goes, and the file.
+        console: Where progress and the file's path are printed.
         folder: Where the code is kept for later runs, and looked for first. A file that cannot be read is replaced.
     """
     options: dict[str, Any] = {

@@ -9,10 +9,10 @@ from atrous.training.depthwise import is_depthwise
 
 
 def lay_channels_last(network: nn.Module) -> None:
-    """Lay a network out with channels last, but for those depthwise atrous convolutions that cannot learn so.
+    """Lay a network out with channels last, except depthwise atrous convolutions that cannot learn that way.
 
     On the CPU, in bf16 and with channels last, PyTorch's weight gradient of a depthwise convolution with a rate above 1
-    is garbage: with torch 2.14 and AVX-512, on maps wider than 28. With channels first it is right. So these layers
+    is wrong: with torch 2.14 and AVX-512, on maps wider than 28. With channels first it is correct. So these layers
     compute with channels first there, on maps of every size, as long as their weights learn.
     """
     network.to(memory_format=torch.channels_last)

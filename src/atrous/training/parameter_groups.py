@@ -24,7 +24,7 @@ def parameter_groups(
     """Split trainable parameters into backbone and new layers, each with and without weight decay.
 
     Only filters decay: biases, scale and shift of normalization layers, and other vectors do not. Layers outside the
-    backbone start from random weights and learn ``head_factor`` times faster (DeepLabv1 §4, v2 §4.1), but for those
+    backbone start from random weights and learn ``head_factor`` times faster (DeepLabv1 §4, v2 §4.1), except those
     that a head inherits from the pretrained classifier, and those of an upsampler that were fitted beforehand.
 
     Args:
@@ -71,7 +71,7 @@ def train_only(segmentor: Segmentor, names: Sequence[str]) -> None:
     """Freeze every parameter whose name begins with none of the given names.
 
     Raises:
-        AtrousError: There is no name, or one fits no parameter.
+        AtrousError: No name is given, or a name matches no parameter.
     """
     if not names:
         raise AtrousError("task.train_only=[] leaves nothing to train: name parts such as head, or set it to null")

@@ -85,7 +85,7 @@ class MultiStep(Schedule):
     """``gamma^(number of milestones reached)`` (Caffe's multistep).
 
     Attributes:
-        milestones: Growing numbers of steps after which the factor falls.
+        milestones: Increasing numbers of steps after which the factor falls.
         gamma: Factor of each fall.
     """
 
@@ -133,7 +133,7 @@ class Inv(Schedule):
     """``(1 + gamma · step)^(−power)`` (Caffe's inv).
 
     Attributes:
-        gamma: How soon it falls, per step; Caffe's LeNet has 0.0001.
+        gamma: How fast it falls, per step; Caffe's LeNet has 0.0001.
         power: Exponent; Caffe's LeNet has 0.75.
     """
 

@@ -61,9 +61,9 @@ class SegmentationTask(LightningModule):
         depthwise_decay: Whether filters of depthwise convolutions decay; not in the authors' code for DeepLabv3+.
         loss_resolution: ``labels`` compares logits with labels at full resolution (DeepLabv3 §4.1), ``scores``
             compares scores with labels shrunk to their size (DeepLabv1 §3.1, v2).
-        train_only: First parts of the names of the parameters that learn; ``None`` for all. Batch norms of other
+        train_only: Name prefixes of the parameters that learn; ``None`` for all. Batch norms of other
             parts keep their statistics.
-        trimap_width: Score only pixels at most so far from an ignored one; ``None`` for whole images.
+        trimap_width: Score only pixels at most this far from an ignored one; ``None`` for whole images.
         freeze_batch_norm: Keep statistics, scale and shift of every batch norm.
         channels_last: Lay tensors out with channels last; faster with most convolution libraries.
         compile: Compile the network.
@@ -73,7 +73,7 @@ class SegmentationTask(LightningModule):
 
     Raises:
         AtrousError: The network has another number of classes than the data set, a value is impossible, or the
-            optimizer brings values that are the parameter groups'.
+            optimizer sets values that belong to the parameter groups.
 
     Attributes:
         segmentor: The network.
@@ -174,7 +174,7 @@ class SegmentationTask(LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Refuse what would train for nothing.
+        """Refuse settings that would waste the training.
 
         Raises:
             AtrousError: A callback monitors what is never measured, or the compiler would lay out layers so that they
@@ -190,7 +190,7 @@ class SegmentationTask(LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """Optimizer over parameter groups, with a schedule that moves at every step."""
+        """Optimizer over parameter groups, with a schedule that is updated at every step."""
         if self.loss is None or self._optimizer is None or self._schedule is None:
             raise AtrousError("training needs a loss, an optimizer and a schedule")
         steps = self.trainer.max_steps
@@ -235,12 +235,12 @@ class SegmentationTask(LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Look now and then whether training still goes anywhere; each look waits for the device."""
+        """Check now and then that training has not diverged; each check waits for the device."""
         if self.global_step % _STEPS_BETWEEN_LOOKS == 0:
             self._require_finite(self.segmentor.parameters())
 
     def on_validation_start(self) -> None:
-        """Do not score a network that is no longer one."""
+        """Do not score a network that has diverged."""
         if not self.trainer.sanity_checking:
             self._require_finite(self.segmentor.parameters())
 
@@ -277,7 +277,7 @@ class SegmentationTask(LightningModule):
         """Add what is needed to use the weights without the code that made them.
 
         Raises:
-            AtrousError: The weights are not numbers anymore; nothing is written.
+            AtrousError: The weights are no longer finite; nothing is written.
         """
         self._require_finite(self.segmentor.state_dict().values())
         checkpoint[Card.KEY] = Card(
@@ -289,7 +289,7 @@ class SegmentationTask(LightningModule):
         ).to_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other classes or another network before its tensors are copied."""
+        """Refuse a checkpoint with other classes or of another network before its tensors are copied."""
         card = Card.of(checkpoint)
         require_same_classes(card.label_space, self.label_space)
         weights, own = segmentor_weights(checkpoint), self.segmentor.state_dict()
@@ -325,7 +325,7 @@ class SegmentationTask(LightningModule):
         if not torch.stack(finite).all():
             raise AtrousError(
                 f"training has diverged: at step {self.global_step} weights are infinite or not a number, so nothing "
-                f"more is saved and the checkpoints of before are kept; lower task.learning_rate={self._learning_rate} "
+                f"more is saved and earlier checkpoints are kept; lower task.learning_rate={self._learning_rate} "
                 "or set trainer.gradient_clip_val"
             )
 

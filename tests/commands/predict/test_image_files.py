@@ -163,7 +163,7 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
         (text, "not a picture in a known format"),
         (half, "cannot be decoded"),
         (floating, "floating-point pixels"),
-        (tmp_path / "gone.png", "the file has gone"),
+        (tmp_path / "gone.png", "the file is gone"),
     ):
         with pytest.raises(AtrousError, match=reason):
             read_rgb(path)

@@ -79,7 +79,7 @@ def test_both_rules_together_take_the_larger() -> None:
 def test_impossible_values_are_refused() -> None:
     with pytest.raises(AtrousError, match=r"data.repeat_threshold is a share of the images in \(0, 1\], got 2"):
         repeats_of(Masks([0]), threshold=2)
-    with pytest.raises(AtrousError, match="'toy' has no class 'cats'; near are cat"):
+    with pytest.raises(AtrousError, match="'toy' has no class 'cats'; similar: cat"):
         repeats_of(Masks([0]), classes={"cats": 2})
     with pytest.raises(AtrousError, match="'cat' is to be drawn 0 times; give 1 or more"):
         repeats_of(Masks([0]), classes={"cat": 0})

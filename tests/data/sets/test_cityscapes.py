@@ -54,3 +54,12 @@ def test_mistakes_are_explained(cityscapes_folder: Path) -> None:
     shutil.rmtree(cityscapes_folder / "leftImg8bit" / "val")
     with pytest.raises(AtrousError, match=r"no frame in .*unpack leftImg8bit_trainvaltest\.zip in"):
         Cityscapes("val", root=cityscapes_folder)
+
+
+def test_a_folder_with_half_of_the_data_set_is_not_it(cityscapes_folder: Path, tmp_path: Path) -> None:
+    """Frames were unpacked where the search looks first, the labels elsewhere with the frames."""
+    (cityscapes_folder / "cityscapes" / "leftImg8bit").mkdir(parents=True)
+    assert len(Cityscapes("val", root=cityscapes_folder)) == 1
+    (tmp_path / "half" / "gtFine").mkdir(parents=True)
+    with pytest.raises(AtrousError, match=r"no Cityscapes in .*half; expected leftImg8bit and gtFine there or in city"):
+        Cityscapes("val", root=tmp_path / "half")

@@ -15,7 +15,7 @@ Compare = Callable[[Tensor, Tensor], float]
 def randomize() -> Callable[[nn.Module], nn.Module]:
     """Give every vector (batch norm, bias, layer scale) and every running statistic a random value, in float64.
 
-    Fresh residual branches end in a scale of zero or 1e-6, behind which any wrong dilation would go unseen.
+    Fresh residual branches end in a scale of zero or 1e-6, after which any wrong dilation would go unseen.
     """
 
     def fill(module: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Options that give a backbone the form of somebody else's network."""
+"""Options that give a backbone the form of another project's network."""
 
 from __future__ import annotations
 

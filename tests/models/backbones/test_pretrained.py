@@ -1,4 +1,4 @@
-"""Weights from files, packages and the hub, and what is said when they cannot be had."""
+"""Weights from files, packages and the hub, and what is said when they are unavailable."""
 
 from __future__ import annotations
 

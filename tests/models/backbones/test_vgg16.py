@@ -164,7 +164,7 @@ def test_sizes_of_the_grid(pools: str, output_stride: int, rows: int, columns: i
 @pytest.mark.parametrize(("pools", "place"), [("3x3", 0.0), ("2x2", 0.5)])
 @pytest.mark.parametrize("name", ["pool4", "pool5"])
 def test_where_features_lie_in_the_image(pools: str, place: float, name: str) -> None:
-    """The rows that a feature sees through the poolings are centered on 8·i, or half a pixel behind it."""
+    """The rows that a feature sees through the poolings are centered on 8·i, or half a pixel after it."""
     backbone = narrow(pools=pools, channels=(3, 3, 3, 3, 3))
     with torch.no_grad():
         for layer in backbone.layers:

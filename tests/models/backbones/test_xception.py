@@ -67,7 +67,7 @@ def test_rates(depth: int, output_stride: int, entry: int, middle: int, exits: t
 
 
 def test_only_the_last_block_has_a_relu_behind_its_depthwise_convolutions() -> None:
-    """Elsewhere a ReLU stands in front of them, and batch norm alone behind."""
+    """Elsewhere a ReLU stands in front of them, and batch norm alone after them."""
     blocks = blocks_of(41, 16)
     for block in (blocks[1], blocks[5], blocks[-2], blocks[-1]):
         convolution = next(m for m in block.modules() if type(m).__name__ == "SeparableConv2d")

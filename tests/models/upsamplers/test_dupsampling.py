@@ -123,7 +123,7 @@ def test_weights_come_from_a_file_or_a_trained_network(tmp_path: Path) -> None:
 def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     options = {"grid": Grid.CELLS, "num_classes": CLASSES, "ratio": 16, "width": 128}
     with pytest.raises(
-        AtrousError, match=r"there is no label code .*voc\.pt; src/prepare\.py task=dupsampling writes one"
+        AtrousError, match=r"there is no label code .*voc\.pt; python src/prepare\.py task=dupsampling writes one"
     ):
         DUpsampling(**options, weights=tmp_path / "voc.pt")
 

@@ -1,4 +1,4 @@
-"""Weights that other programs trained, as weights of ours: one module a source, each with a function ``translate``."""
+"""Third-party weights translated to ours: one module per source, each with a function ``translate``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def translate(source: str, state: Mapping[str, Tensor], **options: Any) -> Trans
     Args:
         source: One of ``SOURCES``.
         state: Its tensors by their own names.
-        options: What the tensors do not tell, see the source's ``translate``.
+        options: What the tensors do not show; see the source's ``translate``.
 
     Raises:
         AtrousError: There is no such source, it has no such option, or the tensors are not those of a network that it

@@ -16,10 +16,10 @@ _DEPTHS = {
 
 
 def resnet_name(renaming: Renaming, prefix: str) -> str:
-    """Which ResNet has its tensors under a prefix.
+    """Name of the ResNet whose tensors are under a prefix.
 
     Raises:
-        AtrousError: None that we know.
+        AtrousError: It is none that we know.
     """
     units = []
     for stage in range(1, 5):

@@ -1,4 +1,4 @@
-"""Renaming tensors so that none is forgotten."""
+"""Renaming tensors without forgetting any."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Translation:
         state: State dict of the Segmentor.
         unused: Names of the foreign tensors that have no place in it, with the reason.
         num_classes: Number of classes.
-        missing: Tensors of ours that the source does not have, and that keep their random values; first parts of names.
+        missing: Name prefixes of our tensors that the source lacks and that keep their random values.
     """
 
     model: dict[str, Any]
@@ -35,7 +35,7 @@ class Translation:
 
 
 class Renaming:
-    """Moves tensors from a foreign state dict to one of ours and knows what is left.
+    """Moves tensors from a foreign state dict to one of ours and tracks what is left.
 
     Args:
         source: Whose tensors they are, for messages.
@@ -52,7 +52,7 @@ class Renaming:
         self._taken: set[str] = set()
 
     def has(self, prefix: str) -> bool:
-        """Whether a foreign tensor's name begins so."""
+        """Whether any foreign tensor's name begins with a prefix."""
         return any(name.startswith(prefix) for name in self._foreign)
 
     def take(self, name: str) -> Tensor:
@@ -77,7 +77,7 @@ class Renaming:
         return self._foreign[name].shape
 
     def all(self, prefix: str, ours: str) -> None:
-        """Move every tensor whose name begins with a prefix, and put another in its place."""
+        """Move every tensor whose name begins with a prefix, and replace the prefix."""
         for name in self._foreign:
             if name.startswith(prefix):
                 self.state[ours + name.removeprefix(prefix)] = self.take(name)
@@ -100,19 +100,19 @@ class Renaming:
         self.norm(norm, f"{ours}.1")
 
     def separable(self, depthwise: str, pointwise: str, norm: str, ours: str) -> None:
-        """Move a separable convolution without norm between its halves."""
+        """Move a separable convolution that has no norm between its two parts."""
         self.convolution(depthwise, f"{ours}.0")
         self.convolution(pointwise, f"{ours}.1")
         self.norm(norm, f"{ours}.2")
 
     def pooling_first(self, name: str) -> None:
-        """Reorder the input channels of one of our projections, whose last branch is image pooling and is our first."""
+        """Reorder a projection's input channels: image pooling is the source's last branch and our first."""
         weight = self.state[name]
         pooled = weight.shape[0]
         self.state[name] = torch.cat([weight[:, -pooled:], weight[:, :-pooled]], dim=1)
 
     def left(self, reasons: Mapping[str, str] | None = None) -> tuple[str, ...]:
-        """What was not moved, with reasons by the first parts of names."""
+        """What was not moved, with reasons by name prefix."""
         return tuple(
             name + next((f" ({reason})" for prefix, reason in (reasons or {}).items() if name.startswith(prefix)), "")
             for name in self._foreign
@@ -140,7 +140,7 @@ def model_node(
 
 
 def rates_at_stride_16(rates: Sequence[int], output_stride: int) -> list[int]:
-    """Our rates, which are given for output stride 16, from those of a network that has them for its own.
+    """Our rates, which are given for output stride 16, from rates at the network's own output stride.
 
     Raises:
         AtrousError: They do not exist: a rate at output stride 16 would not be a whole number.

@@ -70,7 +70,7 @@ def translate(
 
 
 def _present_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Older files of ``DeepLabV3`` number the parts of the decoder."""
+    """Rename the decoder's parts, which older ``DeepLabV3`` files number."""
     if "decoder.1.weight" not in state:
         return dict(state)
     names = {"decoder.0.": "decoder.aspp.", "decoder.1.": "decoder.conv.", "decoder.2.": "decoder.bn."}

@@ -1,4 +1,4 @@
-"""A classifier in timm's names, whose layers become the backbone of a DeepLabv3+ that is still to be trained."""
+"""A classifier with timm's names, whose layers become the backbone of a DeepLabv3+ yet to be trained."""
 
 from __future__ import annotations
 

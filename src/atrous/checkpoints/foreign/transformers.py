@@ -25,7 +25,7 @@ _HEAD = {
 def translate(state: Mapping[str, Tensor], *, output_stride: int | None = None) -> Translation:
     """Translate a state dict.
 
-    TensorFlow's padding, which such networks have, is ours on the images that the Segmentor extends.
+    The TensorFlow padding of such networks equals ours on the images that the Segmentor extends.
 
     Args:
         state: The tensors.

@@ -1,4 +1,4 @@
-"""Measurements that time us and a named peer side by side; one module a suite, each with a function ``run``."""
+"""Benchmarks of Atrous beside a named peer; one module per suite, each with a function ``run``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_suite(name: str, options: Mapping[str, Any], console: Console) -> dict[s
         The result as plain values, for JSON.
 
     Raises:
-        AtrousError: There is no such suite, or an option is unknown or of another type.
+        AtrousError: There is no such suite, or an option is unknown or of the wrong type.
     """
     if name not in SUITES:
         raise AtrousError(f"there is no benchmark suite {name!r}; choose one of {', '.join(SUITES)}")

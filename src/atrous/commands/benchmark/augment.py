@@ -20,7 +20,7 @@ from atrous.data.dataset import RawSample
 from atrous.errors import AtrousError, require_range
 from atrous.terminal import track
 
-_IMAGES = 8  # in turn, so that no image is still in the cache from the sample before
+_IMAGES = 8  # used in turn, so no image is still cached from the previous sample
 
 
 def run(
@@ -33,7 +33,7 @@ def run(
     """Time both chains in turn and print a table.
 
     A repetition is the mean over ``samples`` random samples of one chain, then of the other; the figure is the median
-    of the repetitions. Processor time of the calling thread is measured, so that other programs disturb less.
+    of the repetitions. Only processor time of the calling thread is measured, so other programs interfere less.
 
     Args:
         console: Where the table goes.

@@ -24,6 +24,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from atrous.models import Segmentor
+from atrous.models.atrous_convolution import set_rate
 from atrous.models.backbones import VGG16, TimmBackbone
 from atrous.models.heads import (
     DeepLabV3Head,
@@ -50,7 +51,7 @@ class Claim:
         build: Builds it.
         quantity: ``parameters`` in millions or ``multiply-adds`` in billions, of one forward pass.
         value: The paper's number.
-        source: Where it stands.
+        source: Where it is printed.
         size: Height and width of the input.
         tolerance: Largest relative difference that counts as agreement, of the count that follows the authors.
         strides_at_the_end: Whether the authors' network is one of slim's ResNets.
@@ -73,7 +74,7 @@ class Count:
     Attributes:
         parameters: In millions.
         multiply_adds: In billions, one forward pass over one image, convolutions only.
-        padded_multiply_adds: The same as the authors count; see the module.
+        padded_multiply_adds: The same, counted as the authors do; see the module.
     """
 
     parameters: float
@@ -111,7 +112,7 @@ def run(console: Console, *, only: str | None = None) -> dict[str, Any]:
         only: Leave out networks whose description does not contain this text.
 
     Returns:
-        One row a claim.
+        One row per claim.
     """
     claims = [claim for claim in CLAIMS if only is None or only in claim.network]
     rows: list[dict[str, Any]] = []
@@ -147,7 +148,7 @@ def run(console: Console, *, only: str | None = None) -> dict[str, Any]:
 
 
 def measure(claim: Claim) -> tuple[float, float]:
-    """Our own number for a claim, and the one that is counted as the authors count."""
+    """Our own number for a claim, and the number counted as the authors do."""
     ours = count(claim.build(), claim.size)
     if claim.quantity == "parameters":
         return ours.parameters, ours.parameters
@@ -186,7 +187,7 @@ def _multi_grid(backbone: str) -> tuple[int, ...] | None:
 
 
 def _stride_at_the_end_of_stages(segmentor: Segmentor) -> Segmentor:
-    """Let a ResNet's last unit of a stage do the striding instead of the first one of the next, as slim's do."""
+    """Move a ResNet's striding from the first unit of a stage to the last unit of the one before, as in slim."""
     backbone = segmentor.backbone
     assert isinstance(backbone, TimmBackbone)
     stages = [backbone.network.get_submodule(f"layer{number}") for number in range(1, 5)]
@@ -197,7 +198,7 @@ def _stride_at_the_end_of_stages(segmentor: Segmentor) -> Segmentor:
             last.conv2.stride = (2, 2)
             last.downsample = nn.MaxPool2d(1, stride=2)
         rate = after[1].conv2.dilation[0] // (MULTI_GRID[1] if after is stages[-1] else 1)
-        first.conv2.dilation = first.conv2.padding = (rate, rate)
+        set_rate(first.conv2, rate)
     return segmentor
 
 

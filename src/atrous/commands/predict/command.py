@@ -34,7 +34,7 @@ _REQUIRED = {"ckpt_path": "<checkpoint or run folder>", "input": "<image, folder
 
 @entry_point("predict")
 def main(config: Config) -> None:
-    """Predict images, write masks and overlays, and report the files that could not be read; exits 1 if there are."""
+    """Predict images, write masks and overlays, and report unreadable files; exits 1 if there are any."""
     for key, what in _REQUIRED.items():
         if not config.get(key):
             raise AtrousError(f"{key} is missing: give {key}={what}")
@@ -54,7 +54,7 @@ def main(config: Config) -> None:
     try:
         failures = [result for result in with_progress(results, len(wanted), console) if result.failure is not None]
     except KeyboardInterrupt:
-        print(f"interrupted: the same command with skip_existing=true output={output} goes on", file=sys.stderr)
+        print(f"interrupted: the same command with skip_existing=true output={output} resumes", file=sys.stderr)
         sys.exit(130)
     for result in failures:
         print(f"not predicted: {result.image.path}: {result.failure}", file=sys.stderr)

@@ -34,7 +34,7 @@ class ImageFile:
 
 
 def find_images(given: str, *, output: Path) -> list[ImageFile]:
-    """Find the images that a path or pattern means, in the order of their paths.
+    """Find the images that a path or pattern matches, sorted by path.
 
     A folder is searched with its sub-folders. Hidden files, and files in an output folder inside the input folder, are
     left out. Images that differ only in the suffix keep it in their names, so that none overwrites the results of
@@ -81,7 +81,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Gray and palette images are converted, 16-bit gray is scaled to 8 bit, and transparency is dropped, as in training.
 
     Raises:
-        AtrousError: The file cannot be decoded; the sentence says why but does not name the file.
+        AtrousError: The file cannot be decoded; the message says why but does not name the file.
     """
     try:
         with Image.open(path) as image:
@@ -94,10 +94,10 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     except AtrousError:
         raise
     except FileNotFoundError:
-        raise AtrousError("the file has gone") from None
+        raise AtrousError("the file is gone") from None
     except UnidentifiedImageError:
         raise AtrousError("not a picture in a known format") from None
-    except Exception as error:  # decoders of broken files raise whatever they run into
+    except Exception as error:  # decoders can raise anything on broken files
         raise AtrousError(f"cannot be decoded ({error or type(error).__name__})") from error
 
 
@@ -109,7 +109,7 @@ def _from_16_bit(gray: NDArray[np.generic]) -> NDArray[np.uint8]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder, links to folders followed, each folder once."""
+    """All files below a folder, following links to folders, each folder once."""
 
     def unlisted(error: OSError) -> None:
         raise AtrousError(f"the folder {error.filename} cannot be listed: {error.strerror}") from error
@@ -126,7 +126,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _fixed_part(pattern: Path) -> Path:
-    """The folder above the first part of a pattern that stands for several names."""
+    """The folder above the first part of a pattern that has wildcards."""
     fixed = Path()
     for part in pattern.parts[:-1]:
         if glob.has_magic(part):

@@ -1,4 +1,4 @@
-"""Read, predict and write many images, with reading and writing beside the network."""
+"""Read, predict and write many images, reading and writing while the network runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Job = tuple[ImageFile, Pixels]
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one image.
+    """What happened to one image.
 
     Attributes:
         image: The image.
@@ -40,7 +40,7 @@ def predict_files(
     write: Callable[[ImageFile, Pixels, Pixels], None],
     batch_size: int = 4,
 ) -> Iterator[Result]:
-    """Predict images in batches of equal size; what cannot be read or is too large is passed over.
+    """Predict images in batches of equal size; what cannot be read or is too large is skipped.
 
     At most about ten batches of images are in memory, whatever their number: those read ahead, those that wait for
     others of their size, and those that are being written.
@@ -94,7 +94,7 @@ def _read_ahead(images: Sequence[ImageFile], readers: ThreadPoolExecutor, *, cou
 
 
 def _batches(jobs: Iterator[Job | Result], batch_size: int) -> Iterator[list[Job] | Result]:
-    """Collect images of equal size; when four batches of images wait, the largest group goes as it is."""
+    """Collect images of equal size; when four batches' worth are waiting, pass on the largest group as it is."""
     groups: dict[tuple[int, ...], list[Job]] = {}
     for job in jobs:
         if isinstance(job, Result):
@@ -110,7 +110,7 @@ def _batches(jobs: Iterator[Job | Result], batch_size: int) -> Iterator[list[Job
 
 
 def _predict(batch: list[Job], predictor: Callable[[Pixels], Pixels]) -> Iterator[tuple[Job, Pixels] | Result]:
-    """Predict together; one by one where memory is too small for all."""
+    """Predict together, or one by one if memory is too small for all."""
     try:
         labels = predictor(np.stack([rgb for _, rgb in batch]))
     except MemoryError as error:

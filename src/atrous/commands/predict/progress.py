@@ -1,4 +1,4 @@
-"""How far prediction is."""
+"""Progress of prediction."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from atrous.errors import AtrousError
 class ResultFiles:
     """Writes a mask ``<name>.png`` and an overlay ``overlay/<name>.jpg`` for every image.
 
-    Masks hold the data set's own ids, as its evaluation server wants them: palette PNGs in the colors of the label
+    Masks hold the data set's own ids, as its evaluation server expects them: palette PNGs in the colors of the label
     space, or 16-bit grayscale where an id is above 255. Every file appears whole or not at all, the mask last.
 
     Args:
@@ -29,7 +29,7 @@ class ResultFiles:
         alpha: Share of the class color in the overlay, 0 to 1.
 
     Raises:
-        AtrousError: The folder cannot be written to, or alpha is no share.
+        AtrousError: The folder cannot be written to, or alpha is out of range.
     """
 
     def __init__(self, folder: Path, label_space: LabelSpace, *, overlay: bool = True, alpha: float = 0.5) -> None:
@@ -54,11 +54,11 @@ class ResultFiles:
         return self.folder / "overlay" / image.name.with_name(image.name.name + ".jpg")
 
     def exist(self, image: ImageFile) -> bool:
-        """Whether all results of an image are there."""
+        """Whether all results of an image exist."""
         return all(path.is_file() for path in self._paths(image))
 
     def require_apart(self, images: Iterable[ImageFile]) -> None:
-        """Refuse to overwrite an image by a result.
+        """Refuse to overwrite an image with a result.
 
         Raises:
             AtrousError: A result would be written over an image.
@@ -93,7 +93,7 @@ class ResultFiles:
         except OSError as error:
             raise AtrousError(
                 f"the results of {image.path} cannot be written to {self.folder} ({error.strerror or error}); when "
-                "that is mended, skip_existing=true goes on where this run stopped"
+                "that is fixed, skip_existing=true resumes where this run stopped"
             ) from error
 
     def _paths(self, image: ImageFile) -> list[Path]:
@@ -112,7 +112,7 @@ def _raw_palette(label_space: LabelSpace) -> list[int]:
 
 
 def _save(picture: Image.Image, path: Path, **options: Any) -> None:
-    """Write beside the target and rename, so that an interruption leaves no half file under its name."""
+    """Write beside the target and rename: an interruption leaves no partial file under its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     picture.save(partial, **options)

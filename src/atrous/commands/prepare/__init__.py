@@ -1,4 +1,4 @@
-"""What is made once before training: one module a task, each with a function ``run``."""
+"""Preparation done once before training: one module per task, each with a function ``run``."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def run_task(
         name: One of ``TASKS``.
         options: Arguments of the task's ``run``.
         console: Where the task says what it does.
-        data: Builds the data set at hand; called for those tasks only whose ``run`` takes ``data``.
+        data: Builds the selected data set; called only for tasks whose ``run`` takes ``data``.
 
     Returns:
         The result as plain values, for JSON.
 
     Raises:
-        AtrousError: There is no such task, or an option is unknown or of another type.
+        AtrousError: There is no such task, or an option is unknown or of the wrong type.
     """
     if name not in TASKS:
         raise AtrousError(f"there is no preparation task={name!r}; choose one of {', '.join(TASKS)}")

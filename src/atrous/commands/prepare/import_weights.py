@@ -35,12 +35,12 @@ def run(
 
     Args:
         console: Where to print.
-        source: Whose weights they are, one of ``atrous.checkpoints.foreign.SOURCES``.
+        source: Where the weights come from, one of ``atrous.checkpoints.foreign.SOURCES``.
         path: The file.
         out: The checkpoint to write.
         classes: Names of the classes in the order of the scores; ``None`` for those of VOC where there are 21.
-        output_stride: Output stride that the network was trained at, where the file does not tell and the source lets
-            one choose; ``None`` for the source's own default. So are the next three.
+        output_stride: Output stride that the network was trained at, if the file does not say and the source lets
+            you choose; ``None`` for the source's own default. The next three work the same way.
         rates: Atrous rates of the ASPP at that output stride.
         align_corners: How the network enlarges its scores.
         backbone: timm's name of the backbone.
@@ -50,7 +50,7 @@ def run(
         Source, file, checkpoint, number of tensors and the names of those without a place.
 
     Raises:
-        AtrousError: An option is missing or wrong, or the file's tensors do not make up a network that we know.
+        AtrousError: An option is missing or wrong, or the file's tensors do not form a network that we know.
     """
     for name, value, example in (("source", source, SOURCES[0]), ("path", path, "<file>"), ("out", out, "<file.ckpt>")):
         if not value:
@@ -91,7 +91,7 @@ def _label_space(num_classes: int, names: Sequence[str] | None) -> LabelSpace:
     if names is None:
         if num_classes != VOC_2012.num_classes:
             raise AtrousError(
-                f"the network has {num_classes} classes, not VOC's {VOC_2012.num_classes}: name them in their order by "
+                f"the network has {num_classes} classes, not VOC's {VOC_2012.num_classes}: name them in order with "
                 "import_weights.classes=[...]"
             )
         return VOC_2012

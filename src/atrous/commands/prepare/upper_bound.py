@@ -1,4 +1,4 @@
-"""What a decoder could reach at best: labels compressed, reconstructed and scored (1903.02120 table 1)."""
+"""The best score that a decoder could reach: labels compressed, reconstructed and scored (1903.02120 table 1)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(
         ratios: Output strides, one row each.
         width: Numbers in the code of a window.
         grid: Grid of the backbone.
-        limit: Fit to no more masks than this, evenly spaced.
+        limit: Fit to at most this many masks, evenly spaced.
         codes: Files with fitted codes by ratio, which are used instead of fitting.
 
     Returns:

@@ -1,10 +1,10 @@
-"""Random changes to training samples; the only place that knows albumentations."""
+"""Random changes to training samples; the only place that uses albumentations."""
 
 from __future__ import annotations
 
 import os
 
-# albumentations asks a server for its newest version when it is imported, which takes seconds where there is no network
+# on import, albumentations asks a server for its newest version, which takes seconds without a network
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from atrous.data.augment.pipeline import Augmentation

@@ -22,12 +22,12 @@ _COLOR_DEFAULTS = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue":
 class Augmentation:
     """Random scale, crop, flip and, if wanted, rotation and color; a seed decides everything.
 
-    Samples stay uint8: normalization is the model's business and happens on the device.
+    Samples stay uint8: the model normalizes them on the device.
 
     Args:
         crop_size: Height and width of the result, or one number for both.
         scale: Smallest and largest scale factor.
-        step: Distance of the scale factors to choose from; null draws any value of the range.
+        step: Spacing of the scale factors to choose from; null draws any value in the range.
         flip: Probability of a horizontal flip.
         rotation: Largest angle in degrees, at most 180, of a rotation either way before everything else, drawn
             uniformly; the corners become padding. Null or 0 for none.
@@ -37,7 +37,7 @@ class Augmentation:
         pad_value: RGB (0..255) of padding; its mask is 255.
         max_class_share: See ``RandomScaleCrop``.
         rare_class_probability: See ``RandomScaleCrop``.
-        extra: Further albumentations transforms, applied last; they must leave the size alone.
+        extra: Further albumentations transforms, applied last; they must not change the size.
 
     Raises:
         AtrousError: A value is outside its range.
@@ -102,7 +102,7 @@ class Augmentation:
 
 
 def _planes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """HxWx3 to contiguous 3xHxW; no copy where that is how the memory is arranged already."""
+    """HxWx3 to contiguous 3xHxW; no copy if the memory is already laid out that way."""
     planes = image.transpose(2, 0, 1)
     if not planes.flags.c_contiguous:
         planes = np.empty(planes.shape, dtype=np.uint8)

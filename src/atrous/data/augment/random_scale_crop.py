@@ -18,18 +18,18 @@ MEAN_COLOR = (124, 116, 104)
 """Mean RGB of ImageNet in 0..255; the papers pad with the mean, which is zero after normalization."""
 
 _ALIGNMENT = 32  # positions closer than 1/32 source pixel count as the same when the part to resize is chosen
-_REACH = 256  # scaled pixels; how far outside the kept window an aligned position is looked for
+_REACH = 256  # scaled pixels; how far outside the kept window to look for an aligned position
 _CROP_TRIALS = 10
 _MOST_FACTORS = 1000
 _LARGEST_FACTOR = 1000
-_SHARE_POINTS = 64  # points a side at which the share of a class is measured
+_SHARE_POINTS = 64  # points per side at which the share of a class is measured
 
 
 class Span(NamedTuple):
     """What is kept along one axis.
 
     Attributes:
-        source: Length of the axis in the image that came in.
+        source: Length of the axis in the input image.
         scaled: Length of the axis after scaling.
         start: First kept position after scaling.
         kept: Number of kept positions; less than the crop where the scaled image is smaller.
@@ -71,7 +71,7 @@ def resize_window(image: NDArray[np.uint8], window: Window, *, fill: tuple[int, 
         fill: Value of the padding, one number per channel.
 
     Returns:
-        uint8 array of the crop's size; a view of planes in memory, so that a tensor of them needs no further copy.
+        uint8 array of the crop's size; a view of planes in memory, so making a tensor needs no further copy.
     """
     rows, columns = window.rows, window.columns
     if rows.scaled == rows.source and columns.scaled == columns.source:
@@ -87,7 +87,7 @@ def resize_window(image: NDArray[np.uint8], window: Window, *, fill: tuple[int, 
 
 
 def _finish(kept: NDArray[np.uint8], window: Window, fill: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Copy what is kept into one plane per channel, mirrored and padded as the window wants."""
+    """Copy what is kept into one plane per channel, mirrored and padded as the window says."""
     (height, width), bottom, right = window.crop, window.rows.kept, window.columns.kept
     left = width - right if window.flip else 0
     planes = np.empty((kept.shape[2], height, width), dtype=np.uint8)
@@ -163,7 +163,7 @@ def _aligned(span: Span) -> _Aligned | None:
 
 
 def _edge(positions: range, span: Span) -> int | None:
-    """First of the scaled positions that is an edge between source pixels, near enough."""
+    """First of the scaled positions that is close enough to an edge between source pixels."""
     source, scaled = span.source, span.scaled
     near = scaled // _ALIGNMENT
     for position in positions:
@@ -203,7 +203,7 @@ class RandomScaleCrop(albumentations.DualTransform):
             plus 1.
         scale: Smallest and largest factor; drawn uniformly.
         step: Draw from smallest, smallest + step, ... up to largest instead of any value between.
-        flip: Probability to mirror left to right.
+        flip: Probability of mirroring left to right.
         pad_value: RGB (0..255) of padding; its mask is 255.
         max_class_share: Draw the crop again, ten times at most, while one class covers more than this share (0..1] of
             its labeled pixels (measured on a grid of points) or nothing in it is labeled.
@@ -266,7 +266,7 @@ class RandomScaleCrop(albumentations.DualTransform):
         return {"window": window._replace(flip=True) if self.py_random.random() < self.flip else window}
 
     def apply_with_params(self, params: dict[str, Any], *_: Any, **data: Any) -> dict[str, Any]:
-        """Transform image and mask; unlike the base class, leave the memory as it is: the next user arranges it."""
+        """Transform image and mask; unlike the base class, leave the memory layout to the next user."""
         window: Window = params["window"]
         if data.get("mask") is not None:
             data["mask"] = self.apply_to_mask(data["mask"], window)
@@ -344,7 +344,7 @@ def _scale_range(scale: Sequence[float]) -> tuple[float, float]:
 
 
 def _factors(scale: tuple[float, float], step: float | None) -> tuple[float, ...]:
-    """The factors to draw from, or nothing where any value of the range will do."""
+    """The factors to draw from, or nothing if any value in the range will do."""
     if step is None:
         return ()
     if not step > 0:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 def rotate(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], degrees: float, *, fill: tuple[int, ...]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Turn both counter-clockwise about the image's center, within the image's own size.
+    """Rotate both counterclockwise about the image's center, within the image's own size.
 
-    Colors are interpolated bilinearly, labels are the nearest ones. The corners that turn in from outside are void.
+    Colors are interpolated bilinearly, labels are the nearest ones. Corners that rotate in from outside are void.
 
     Args:
         image: uint8 H×W×3.

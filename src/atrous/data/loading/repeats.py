@@ -19,9 +19,9 @@ def image_repeats(
     threshold: float | None = None,
     classes: Mapping[str, int] | None = None,
 ) -> list[float]:
-    """Count the draws of each image in a pass, on the average of many.
+    """Average number of draws of each image per pass.
 
-    An image is drawn as often as the most demanding of its classes asks for. With a threshold ``t``, a class that
+    An image is drawn as often as the most demanding of its classes requires. With a threshold ``t``, a class that
     occurs in a share ``f`` of the images asks for ``max(1, √(t / f))`` draws (repeat factors of LVIS, Gupta et al.
     2019). ``classes`` names classes and their draws: DeepLabv3 (§4.1) doubles images of bicycles, chairs, tables,
     potted plants and sofas.
@@ -44,7 +44,7 @@ def image_repeats(
     for name, draws in (classes or {}).items():
         if name not in space.classes:
             near = difflib.get_close_matches(name, space.classes, n=3, cutoff=0.4) or space.classes
-            raise AtrousError(f"data.repeat_classes: {space.name!r} has no class {name!r}; near are {', '.join(near)}")
+            raise AtrousError(f"data.repeat_classes: {space.name!r} has no class {name!r}; similar: {', '.join(near)}")
         if draws < 1:
             raise AtrousError(f"data.repeat_classes: {name!r} is to be drawn {draws} times; give 1 or more")
         wanted[space.classes.index(name)] = draws

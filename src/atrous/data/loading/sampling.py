@@ -1,4 +1,4 @@
-"""Which sample is drawn when: a pure function of seed and position, so that any moment of a run can be found again."""
+"""Which sample is drawn when: a pure function of seed and position, so any moment of a run can be reproduced."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TrainingStream(Sampler[list[Draw]]):
 
     Args:
         length: Number of samples in the data set.
-        batch_size: Samples a batch over all processes; a multiple of ``world_size``.
+        batch_size: Samples per batch over all processes; a multiple of ``world_size``.
         chunk: Batches between two validations.
         seed: Seed of the shuffling.
         rank: This process.
@@ -97,7 +97,7 @@ class TrainingStream(Sampler[list[Draw]]):
 class SampleLoader(DataLoader[Sample]):
     """A loader whose batches may be an ``AtrousError``, which it raises.
 
-    What a worker raises itself arrives with the worker's traceback inside the message.
+    An error raised in a worker would arrive with the worker's traceback inside the message.
     """
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
@@ -122,7 +122,7 @@ class ResumableLoader(SampleLoader):
     _batches: int = 0
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
-        """Go on where the last batch was handed out."""
+        """Continue after the last batch that was handed out."""
         self.batch_sampler.position = self._batches
         for batch in super().__iter__():
             self._batches += 1

@@ -1,4 +1,4 @@
-"""Data sets: one file each, and what those on files share."""
+"""Data sets: one file each, and what those stored in files share."""
 
 from atrous.data.sets.camvid import CamVid
 from atrous.data.sets.cityscapes import Cityscapes

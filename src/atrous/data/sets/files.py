@@ -1,4 +1,4 @@
-"""Data sets on files: finding their folders and lists, reading images and masks, and pairs of the two."""
+"""Data sets stored in files: finding their folders and lists, reading images and masks, and pairs of the two."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def parts_of_split(split: str, parts: Mapping[str, tuple[str, ...]], *, of: str)
 def find_folder(
     root: str | Path, places: Sequence[str], *, holds: Sequence[str], name: str, of: str, otherwise: str
 ) -> Path:
-    """The first of some folders that holds all that a data set is made of.
+    """The first of some folders that holds everything a data set needs.
 
     Args:
-        root: Where the user says that the data set is.
-        places: Folders in it that may be meant, in order; empty for itself.
-        holds: Folders that must be in the one that is meant.
+        root: Where the user says the data set is.
+        places: Candidate folders in it, in order; empty for itself.
+        holds: Folders that the right one must contain.
         name: What is looked for, for the message.
         of: Name of the data set.
         otherwise: What to do where there is none.
@@ -174,9 +174,10 @@ class ImageMaskFiles(SegmentationDataset):
         path = self.masks[index]
         return self.label_space.encode(read_mask(path), str(path))
 
-    def fingerprint(self) -> str:
-        """Label space, split, and place, size and time of change of every mask file; none is read."""
-        files = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.masks]
+    def fingerprint(self, *, images: bool = False) -> str:
+        """Label space, split, and path, size and modification time of every file; none is read."""
+        paths = [*self.masks, *self.images] if images else self.masks
+        files = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         return hashlib.sha256(repr((self.label_space, self.split, files)).encode()).hexdigest()
 
 

@@ -25,7 +25,7 @@ def read_variable(path: Path, variable: str) -> NDArray[Any]:
             variables = loadmat(file, variable_names=[variable])
     except FileNotFoundError as error:
         raise AtrousError(f"{path}: no such annotation; complete the copy of the data set") from error
-    # what scipy raises on files that are cut off, of another kind, or of a format it does not know
+    # what scipy raises on files that are truncated, of another kind, or in an unknown format
     except (OSError, ValueError, TypeError, IndexError, NotImplementedError, MatReadError, zlib.error) as error:
         raise AtrousError(f"{path}: annotation cannot be read ({error}); replace the file") from error
     if variable not in variables:

@@ -102,7 +102,7 @@ PASCAL_CONTEXT_59 = LabelSpace(
 class PascalContext(ImageMaskFiles):
     """PASCAL-Context: images of ``VOC2010`` and a MATLAB file ``trainval/<id>.mat`` with the ``LabelMap`` of each.
 
-    Label maps hold 459 classes, and 0 where nothing is labeled. What is none of the 59 classes is background.
+    Label maps hold 459 classes, and 0 where nothing is labeled. Everything outside the 59 classes is background.
 
     Args:
         split: "train" (4,998 images), "val" (5,105) or "trainval" (both), by the lists in ``ImageSets/Main``.

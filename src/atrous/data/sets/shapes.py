@@ -1,6 +1,6 @@
-"""``shapes``: an endless, embedded data set in which only form tells the class.
+"""``shapes``: an endless, embedded data set in which only shape tells the class.
 
-Every image is drawn when it is asked for, from nothing but (seed, split, index). It asks of a model what the DeepLab
+Every image is drawn on demand, from (seed, split, index) alone. It asks of a model what the DeepLab
 papers ask: one class at many scales, structures two or three pixels thin, textured surfaces, occlusion, and a void
 border as in PASCAL VOC. Colors and textures of objects and background come from one distribution, so that neither
 tells the class. Nor does a piece of the edge of a large object: square, cross, triangle and star share straight edges,
@@ -67,8 +67,8 @@ class Shapes(SegmentationDataset):
     Args:
         split: "train", "val" or "test".
         size: side, or (height, width), of every image in pixels. Objects grow with the short side.
-        lengths: number of images by split, for the splits that shall differ from ``LENGTHS``.
-        seed: another seed is another data set.
+        lengths: number of images by split, for the splits that should differ from ``LENGTHS``.
+        seed: a different seed gives a different data set.
 
     Raises:
         AtrousError: unknown split, image too small, empty split or negative seed.
@@ -108,10 +108,12 @@ class Shapes(SegmentationDataset):
         image, mask = _draw_scene(rng, self.size)
         return RawSample(image=image, mask=mask, name=name)
 
-    def fingerprint(self) -> str:
-        """What every image is drawn from, and the first mask for the way in which they are drawn."""
+    def fingerprint(self, *, images: bool = False) -> str:
+        """The inputs that decide every image, and the first sample, which shows how images are drawn."""
         drawn_from = (self.label_space, self.split, len(self), self.size, self.seed)
-        return hashlib.sha256(repr(drawn_from).encode() + self.mask(0).tobytes()).hexdigest()
+        first = self[0]
+        drawn = first.mask.tobytes() + (first.image.tobytes() if images else b"")
+        return hashlib.sha256(repr(drawn_from).encode() + drawn).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ _OUTLINES: Mapping[str, Callable[[float], Points]] = {
 
 
 def _random_colors(rng: Generator, count: int) -> NDArray[np.float64]:
-    """Colors (count×3, 0..255) that can be told apart: the best of some draws, in which no place is favored."""
+    """Colors (count×3, 0..255) that can be told apart: the best of several draws, with no position favored."""
     hue, saturation, value = rng.random((3, 24, count))
     saturation, value = 0.15 + 0.6 * saturation, 60 + 180 * value
     sector = (hue[..., None] * 6 + np.array([5.0, 3.0, 1.0])) % 6

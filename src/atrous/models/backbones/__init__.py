@@ -5,5 +5,5 @@ from atrous.models.backbones.mobilenetv2 import tf_deeplab_mobilenetv2_050
 from atrous.models.backbones.timm_backbone import TimmBackbone
 from atrous.models.backbones.vgg16 import VGG16
 
-# importing a model of our own puts it into timm's registry
+# importing our own model adds it to timm's registry
 __all__ = ["VGG16", "Backbone", "FeatureMaps", "FeatureSpec", "TimmBackbone", "tf_deeplab_mobilenetv2_050"]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class AtrousAvgPool2d(nn.AvgPool2d):
-    """Average pooling whose window samples its input at ``dilation`` pixels' distance.
+    """Average pooling whose window samples its input every ``dilation`` pixels.
 
     With ``dilation`` 1 and no ``margins`` it is ``nn.AvgPool2d``. Otherwise windows that reach over the border average
     only the samples inside, unless ``count_include_pad`` asks for the zeros to count.

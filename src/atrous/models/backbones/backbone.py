@@ -1,4 +1,4 @@
-"""What every backbone promises to the heads: a list of feature maps, and their channels and strides."""
+"""What every backbone provides to the heads: a list of feature maps, and their channels and strides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FeatureSpec:
 
     Attributes:
         channels: Number of channels.
-        stride: Input pixels per feature pixel at the backbone's present output stride.
+        stride: Input pixels per feature pixel at the backbone's current output stride.
         name: Name of the layer that the map is taken from.
         native_stride: Stride before any is traded for a rate; 0 where it is not known.
     """
@@ -125,8 +125,8 @@ class Backbone(nn.Module, ABC):
 
     @property
     def maps(self) -> FeatureMaps:
-        """All that a head is built from."""
-        return FeatureMaps(self.features, self.grid, self.output_stride)
+        """Everything that a head is built from."""
+        return FeatureMaps(self.features, Grid(self.grid), self.output_stride)
 
     @property
     @abstractmethod
@@ -138,7 +138,7 @@ class Backbone(nn.Module, ABC):
         """Trade strides for atrous rates so that the last feature map has this stride; weights stay as they are.
 
         Raises:
-            AtrousError: The architecture cannot have this output stride.
+            AtrousError: The architecture does not support this output stride.
         """
 
     def set_multi_grid(self, rates: Sequence[int]) -> None:

@@ -31,7 +31,7 @@ def fold_batch_norms(network: nn.Module, name: str) -> None:
 
 
 def _convolutions_before(network: nn.Module, name: str) -> dict[str, tuple[nn.BatchNorm2d, nn.Conv2d]]:
-    made: dict[int, tuple[Tensor, nn.Module]] = {}  # tensors are kept, so that no id is given away twice
+    made: dict[int, tuple[Tensor, nn.Module]] = {}  # tensors are kept, so no id is used twice
     pairs: dict[str, tuple[nn.BatchNorm2d, nn.Conv2d]] = {}
     handles = []
 

@@ -109,7 +109,7 @@ def _require_rates(rates: Sequence[int], kernel: int) -> None:
     if not rates or min(rates) < 1:
         raise AtrousError(f"atrous rates must be positive whole numbers, got {list(rates)}")
     if kernel < 3 or kernel % 2 == 0:
-        raise AtrousError(f"a kernel of {kernel} has no atrous rates to speak of; give an odd one of 3 or more")
+        raise AtrousError(f"a kernel of {kernel} cannot use atrous rates; give an odd one of 3 or more")
 
 
 def describe_holes(rates: Sequence[int], kernel: int = 3) -> str | None:

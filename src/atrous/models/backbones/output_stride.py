@@ -2,7 +2,7 @@
 
 Every strided or spatially extended layer is described once by its native geometry and by the stride of its *input* in
 the undilated network. From these its stride and atrous rate follow for any output stride, in any order, as often as
-one likes: a layer whose input has native stride ``s`` works at ``min(s, OS)`` and makes up for the rest with the rate
+needed: a layer whose input has native stride ``s`` works at ``min(s, OS)`` and makes up for the rest with the rate
 ``s / min(s, OS)``. The layer that loses its stride thereby keeps the rate of the layers before it, as in timm and in
 the authors' Xception (core/xception.py).
 """
@@ -143,7 +143,7 @@ def probe(network: Any, *, extra: int = 0) -> None:
 
 
 class _Padder:
-    """Pads a layer's input where the two sides differ, which ``padding`` of a convolution cannot say."""
+    """Pads a layer's input where the two sides differ, which a convolution's ``padding`` cannot express."""
 
     def __init__(self, fill: float) -> None:
         self.fill = fill

@@ -25,7 +25,7 @@ def load_pretrained(network: nn.Module, *, model_name: str, source: bool | str) 
         network: The timm model; layers that are never used, such as the classifier, may be left out.
         model_name: Its timm name.
         source: ``True`` for ImageNet weights, or the path of a file that holds a state dict with timm's names
-            (PyTorch or safetensors; wrappers ``state_dict`` and ``model`` and prefixes ``module.`` are seen through).
+            (PyTorch or safetensors; wrappers ``state_dict`` and ``model`` and prefixes ``module.`` are removed).
 
     Raises:
         AtrousError: The weights are unavailable or do not fit; the message says what to do.
@@ -53,7 +53,7 @@ def load_pretrained(network: nn.Module, *, model_name: str, source: bool | str) 
 
 
 def name_some(what: str, names: list[str]) -> str:
-    """How many tensors, and the names of the first of them, in words."""
+    """The number of tensors and the names of the first ones, in words."""
     return f"{len(names)} tensors {what}" + (
         f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
     )
@@ -72,7 +72,7 @@ def read_pretrained_file(source: str) -> dict[str, Tensor]:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the state dict of a PyTorch or safetensors file; wrappers and a prefix ``module.`` are seen through.
+    """Read the state dict of a PyTorch or safetensors file; wrappers and a prefix ``module.`` are removed.
 
     Raises:
         AtrousError: The file is missing, damaged or holds no state dict.

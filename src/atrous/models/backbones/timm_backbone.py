@@ -40,11 +40,11 @@ class TimmBackbone(Backbone):
         taps: Layers whose outputs are the features, from fine to coarse; ``None`` for timm's own choice.
         dilation: Atrous rates of stages, one a unit, by the stage's name (``{layer4: [5, 9, 17]}``), at output stride
             8; ``hdc`` for the schedule of ``atrous.models.backbones.hdc``; ``None`` for rates that follow from the
-            output stride. A schedule with holes in its field of view is warned of.
+            output stride. A schedule with holes in its field of view gives a warning.
         strided_rate: Rate of a layer that loses its stride at this output stride: that of the layers ``before`` it, as
             in the authors' Xception, or of those ``behind`` it, as in their ResNets (slim strides in a stage's last
             unit, so the whole next stage has the new rate) and in segmentation_models.pytorch.
-        mean: Mean of the input per RGB channel in units of 1, for weights that were trained with another one than
+        mean: Mean of the input per RGB channel in units of 1, for weights that were trained with a mean other than
             timm's; ``None`` for timm's.
         std: Standard deviation likewise.
         norm: ``batch``, or ``folded`` into the convolutions, which then have a bias.
@@ -94,7 +94,7 @@ class TimmBackbone(Backbone):
                 near = difflib.get_close_matches(tap, layers, n=3, cutoff=0.3)
                 raise AtrousError(
                     f"backbone {name!r} has no layer {tap!r} to take features from; name its layers by "
-                    f"backbone.taps=[...] (near are {', '.join(near) or 'none'})"
+                    f"backbone.taps=[...] (close matches: {', '.join(near) or 'none'})"
                 )
         self._taken: dict[str, Tensor] = {}
         for tap in self._tap_names:
@@ -289,7 +289,7 @@ class TimmBackbone(Backbone):
         return [t.shape[1] for t in taken], [native_stride(t) for t in taken]
 
     def _has_point_grid(self) -> bool:
-        """Whether one pixel more than a multiple of the stride makes one feature more."""
+        """Whether one pixel more than a multiple of the stride gives one more feature."""
         sizes = []
         for extra in (0, 1):
             try:
@@ -302,7 +302,7 @@ class TimmBackbone(Backbone):
         return sizes[1] == sizes[0] + 1
 
     def _remove_layers_after_last_tap(self) -> None:
-        """Replace the network's outermost layers that run after the last tap, or never, by nothing."""
+        """Remove the network's outermost layers that run after the last tap or never."""
         last = self._tap_names[-1]
         ran_before: set[str] = set()
         done = False
@@ -354,7 +354,7 @@ class TimmBackbone(Backbone):
 
 
 class _Tap:
-    """Forward hook that keeps a layer's output; an object, so that a copied backbone copies it along."""
+    """Forward hook that keeps a layer's output; an object, so copying a backbone copies it too."""
 
     def __init__(self, taken: dict[str, Tensor], name: str) -> None:
         self.taken = taken
@@ -365,7 +365,7 @@ class _Tap:
 
 
 def _unit_of(layer: SpatialLayer, stage: str) -> str:
-    """Name of the stage's unit that a layer belongs to, or an empty one."""
+    """Name of the stage's unit that a layer belongs to, or an empty string."""
     if not layer.name.startswith(f"{stage}."):
         return ""
     return ".".join(layer.name.split(".")[: stage.count(".") + 2])

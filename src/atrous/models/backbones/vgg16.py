@@ -46,7 +46,7 @@ class VGG16(Backbone):
         channels: Channels of conv1 … conv5.
 
     Raises:
-        AtrousError: An argument is none of the valid values, or the weights are unavailable or do not fit.
+        AtrousError: An argument is not valid, or the weights are unavailable or do not fit.
 
     Attributes:
         classifier: ``fc6.weight`` (n×c×7×7), ``fc6.bias``, ``fc7.weight`` (m×n×1×1) and ``fc7.bias`` of pretrained
@@ -149,7 +149,7 @@ class VGG16(Backbone):
         self._output_stride = output_stride
 
     def take_classifier(self) -> dict[str, Tensor] | None:
-        """Hand over fc6 and fc7 of the pretrained weights, once; ``None`` where there are none, or none anymore."""
+        """Hand over fc6 and fc7 of the pretrained weights, once; ``None`` if there are none, or no longer any."""
         classifier, self.classifier = self.classifier, None
         return classifier
 

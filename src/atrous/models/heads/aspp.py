@@ -30,7 +30,7 @@ class ImagePooling(nn.Module):
         out_channels: Channels of the result.
         output_stride: Stride of the map.
         grid: Grid of the backbone.
-        window: ``global``, or the crop's height and width (or both in one) in pixels of the image.
+        window: ``global``, or the crop's height and width (or one number for both) in image pixels.
 
     Raises:
         AtrousError: The window is not positive.
@@ -86,13 +86,12 @@ class ASPP(nn.Module):
     Branches are concatenated in the order image pooling, 1×1, rates.
 
     Args:
-        maps: Feature maps of the backbone; the last is looked at.
+        maps: Feature maps of the backbone; the last is used.
         channels: Channels of every branch and of the projection.
         rates: Atrous rates of the 3×3 branches at output stride 16.
         image_pooling: ``global``, the training crop's size in pixels, or ``None`` for no such branch.
         block: What a 3×3 branch is; the atrous rate goes to its first layer.
         dropout: Probability of dropping a value of the projection in training.
-        projection_kernel: Size of the projection.
 
     Raises:
         AtrousError: A number is out of range.
@@ -107,7 +106,6 @@ class ASPP(nn.Module):
         image_pooling: Pooling = "global",
         block: ConvBlock = conv_block,
         dropout: float = 0.1,
-        projection_kernel: int = 1,
     ) -> None:
         super().__init__()
         require_range("model.head.aspp_channels", channels, at_least=1)
@@ -123,7 +121,7 @@ class ASPP(nn.Module):
         self.pointwise = conv_block(width, channels)
         self.atrous = nn.ModuleList(block(width, channels, kernel=3) for _ in self.rates)
         branches = 1 + len(self.rates) + (self.pooling is not None)
-        projection = conv_block(branches * channels, channels, kernel=projection_kernel)
+        projection = conv_block(branches * channels, channels)
         self.projection = nn.Sequential(*projection, nn.Dropout(dropout))
         self.set_output_stride(maps.output_stride)
 

@@ -19,8 +19,8 @@ class CascadeHead(Head):
     Block 4 of a ResNet is followed by blocks 5, 6, 7, which start as copies of it, ImageNet weights included, and learn
     as fast as the backbone. Their strides are traded for rates from the start: at output stride 16 blocks 4 to 7 have
     rates 2, 4, 8, 16, times the multi-grid's factors. Block 4 widens 1024 channels to 2048 in its first unit, which
-    cannot follow itself; the first unit of a copy is one of the second unit, with its identity shortcut. The blocks
-    come with ``inherit``.
+    cannot follow itself; the first unit of a copy repeats the second unit, with its identity shortcut. The blocks
+    are added by ``inherit``.
 
     Args:
         maps: Feature maps of the backbone.

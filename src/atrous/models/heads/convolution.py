@@ -1,4 +1,4 @@
-"""The two convolution blocks of the DeepLab heads, their classifier, and how all three start."""
+"""The two convolution blocks of the DeepLab heads, their classifier, and how all three are initialized."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ConvBlock = Callable[..., nn.Sequential]
 def conv_block(in_channels: int, out_channels: int, *, kernel: int = 1) -> nn.Sequential:
     """Convolution, batch norm, ReLU at stride 1, with zero padding that keeps the size.
 
-    Weights start as TensorFlow slim's (Xavier uniform).
+    Weights are initialized as in TensorFlow slim (Xavier uniform).
 
     Args:
         in_channels: Channels of the map.
@@ -54,7 +54,7 @@ def separable_conv_block(in_channels: int, out_channels: int, *, kernel: int = 3
 def conv_stack(
     in_channels: int, out_channels: int, *, depth: int, block: ConvBlock = conv_block, kernel: int = 3
 ) -> nn.Sequential:
-    """A number of blocks in a row; none at all for a depth of 0."""
+    """Several blocks in a row; none for a depth of 0."""
     widths = [in_channels] + [out_channels] * depth
     return nn.Sequential(*(block(before, after, kernel=kernel) for before, after in pairwise(widths)))
 
@@ -69,5 +69,5 @@ def classifier(in_channels: int, num_classes: int) -> nn.Conv2d:
 
 
 def _truncated_normal(convolution: nn.Conv2d, std: float) -> None:
-    """Normal, redrawn outside two standard deviations, as TensorFlow's initializer."""
+    """Normal, redrawn outside two standard deviations, like TensorFlow's initializer."""
     nn.init.trunc_normal_(convolution.weight, std=std, a=-2 * std, b=2 * std)

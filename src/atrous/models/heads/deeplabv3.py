@@ -29,6 +29,8 @@ class DeepLabV3Head(Head):
         AtrousError: A number is out of range.
     """
 
+    separable_block = staticmethod(separable_conv_block)
+
     def __init__(
         self,
         maps: FeatureMaps,
@@ -41,7 +43,7 @@ class DeepLabV3Head(Head):
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
-        block = separable_conv_block if separable else conv_block
+        block = self.separable_block if separable else conv_block
         self.aspp = ASPP(maps, aspp_channels, rates=rates, image_pooling=image_pooling, block=block, dropout=dropout)
         self.classifier = classifier(aspp_channels, num_classes)
         self.stride = maps.output_stride

@@ -91,7 +91,7 @@ class DeepLabV3PlusHead(Head):
         """Compute scores B×C×h×w at the low-level map's size."""
         decoded = self.aspp(features[-1])  # B×256×h/16×w/16
         for index, project, refine in zip(self.low_level_indices, self.low_level, self.refinement, strict=True):
-            low_level = project(features[index])  # B×48×h/4×w/4: few channels, so that the coarse map outweighs it
+            low_level = project(features[index])  # B×48×h/4×w/4: few channels, so the coarse map outweighs it
             decoded = self.grid.resize(decoded, size_of(low_level))  # B×256×h/4×w/4
             decoded = refine(torch.cat([decoded, low_level], dim=1))  # B×304×h/4×w/4 → B×256×h/4×w/4
         scores: Tensor = self.classifier(decoded)

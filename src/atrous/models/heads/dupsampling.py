@@ -1,4 +1,4 @@
-"""Head of DUpsampling (1903.02120 §3.3): low-level features come down to the coarsest map, not the other way round."""
+"""Head of DUpsampling (1903.02120 §3.3): low-level features shrink to the coarsest map, not the other way around."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DUpsamplingHead(Head):
     """ASPP, fused with any low-level maps at one of two resolutions, mapped to codes of labels.
 
     ``downsample`` (the paper's proposal) brings each low-level map down to the last map's size: scores have the output
-    stride. ``vanilla`` enlarges to each low-level map's size, coarse to fine, as DeepLabv3+: scores have the stride of
+    stride. ``vanilla`` enlarges to each low-level map's size, coarse to fine, as in v3+: scores have the stride of
     the finest. Each fusion is a 1×1 projection, concatenation and two separable 3×3 convolutions; these are the layers
     whose cost tables 2 and 3 print.
 
@@ -94,7 +94,7 @@ class DUpsamplingHead(Head):
                 nn.init.normal_(layer.weight, std=INITIAL_DEVIATION)
 
     def set_output_stride(self, output_stride: int) -> None:
-        """Scale the ASPP's rates, and follow where the scores have the output stride."""
+        """Scale the ASPP's rates, and update the stride if the scores have the output stride."""
         self.aspp.set_output_stride(output_stride)
         self.stride = output_stride if self._finest is None else self._finest.stride_at(output_stride)
 

@@ -13,7 +13,7 @@ from atrous.models.heads.head import Head
 class FCNHead(Head):
     """A 3×3 convolution to a quarter of the channels, dropout, classifier (PSPNet §3.3's auxiliary loss; torchvision).
 
-    Scores have the stride of the map that it looks at.
+    Scores have the stride of the map that it uses.
 
     Args:
         maps: Feature maps of the backbone.

@@ -1,6 +1,6 @@
 """The DeepLab heads of other projects, where they differ from the papers': for weights that were trained with them.
 
-Made of the same pieces as the papers' heads, with the same names of tensors.
+Built from the same pieces as the papers' heads, with the same tensor names.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ from atrous.models.heads.convolution import classifier, conv_block, conv_stack, 
 from atrous.models.heads.deeplabv3 import DeepLabV3Head
 from atrous.models.heads.deeplabv3plus import DeepLabV3PlusHead
 from atrous.models.heads.head import Head
+
+
+def linear_separable_conv_block(in_channels: int, out_channels: int, *, kernel: int = 3) -> nn.Sequential:
+    """A separable convolution without batch norm and ReLU between its halves, as in segmentation_models.pytorch."""
+    depthwise, _, _, *rest = separable_conv_block(in_channels, out_channels, kernel=kernel)
+    return nn.Sequential(depthwise, *rest)
 
 
 class TorchvisionDeepLabV3Head(DeepLabV3Head):
@@ -41,7 +47,7 @@ class TorchvisionDeepLabV3Head(DeepLabV3Head):
 
 
 class SMPDeepLabV3Head(TorchvisionDeepLabV3Head):
-    """``DeepLabV3`` of segmentation_models.pytorch: as torchvision's, with separable convolutions of its own.
+    """``DeepLabV3`` of segmentation_models.pytorch: like torchvision's, with its own separable convolutions.
 
     Args:
         maps: Feature maps of the backbone.
@@ -51,6 +57,8 @@ class SMPDeepLabV3Head(TorchvisionDeepLabV3Head):
         separable: Separable 3×3 convolutions in the ASPP.
         dropout: Dropout after the ASPP's projection.
     """
+
+    separable_block = staticmethod(linear_separable_conv_block)
 
     def __init__(
         self,
@@ -62,9 +70,9 @@ class SMPDeepLabV3Head(TorchvisionDeepLabV3Head):
         separable: bool = False,
         dropout: float = 0.5,
     ) -> None:
-        super().__init__(maps, num_classes, aspp_channels=aspp_channels)
-        block = linear_separable_conv_block if separable else conv_block
-        self.aspp = ASPP(maps, aspp_channels, rates=rates, block=block, dropout=dropout)
+        super().__init__(
+            maps, num_classes, rates=rates, aspp_channels=aspp_channels, separable=separable, dropout=dropout
+        )
 
 
 class SMPDeepLabV3PlusHead(Head):
@@ -99,7 +107,7 @@ class SMPDeepLabV3PlusHead(Head):
         block = linear_separable_conv_block
         self.aspp = ASPP(maps, aspp_channels, rates=rates, block=block if separable else conv_block, dropout=dropout)
         self.aspp_refinement = conv_stack(aspp_channels, aspp_channels, depth=1, block=block)
-        self.low_level_index = maps.by_stride(4)
+        self.low_level_index = maps.by_stride(4, key="the low-level stride of this head")
         self.low_level = nn.ModuleList([conv_block(maps.features[self.low_level_index].channels, 48)])
         self.refinement = nn.ModuleList([conv_stack(aspp_channels + 48, aspp_channels, depth=1, block=block)])
         self.classifier = classifier(aspp_channels, num_classes)
@@ -136,7 +144,7 @@ class MMSegDeepLabV3Head(DeepLabV3Head):
 
 
 class MMSegDeepLabV3PlusHead(DeepLabV3PlusHead):
-    """mmsegmentation's ``DepthwiseSeparableASPPHead``: that projection, and corners aligned or not.
+    """mmsegmentation's ``DepthwiseSeparableASPPHead``: the same projection, with or without aligned corners.
 
     Args:
         maps: Feature maps of the backbone.
@@ -166,12 +174,6 @@ class TFLiteDeepLabV3Head(DeepLabV3Head):
         for name, layers in list(self.named_modules()):
             if isinstance(layers, nn.Sequential):
                 self.set_submodule(name, _with_biases_for_norms(layers))
-
-
-def linear_separable_conv_block(in_channels: int, out_channels: int, *, kernel: int = 3) -> nn.Sequential:
-    """A separable convolution without batch norm and ReLU between its halves, as segmentation_models.pytorch has it."""
-    depthwise, _, _, *rest = separable_conv_block(in_channels, out_channels, kernel=kernel)
-    return nn.Sequential(depthwise, *rest)
 
 
 def _widen_projection(aspp: ASPP) -> None:

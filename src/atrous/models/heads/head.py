@@ -1,4 +1,4 @@
-"""What every head promises to the Segmentor."""
+"""What the Segmentor expects from every head."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Head(nn.Module, ABC):
     """Features of a backbone become class scores.
 
     Heads are constructed with the backbone's ``FeatureMaps`` and the number of channels of the scores, besides keyword
-    arguments of their own. Whatever they need to know about the backbone stands in the maps: no head names a backbone.
+    arguments of their own. Whatever they need to know about the backbone is in the maps: no head names a backbone.
 
     Attributes:
-        stride: Image pixels per score at the present output stride.
-        pretrained_names: First parts of the names of those parameters that ``inherit`` takes from the backbone's
+        stride: Image pixels per score at the current output stride.
+        pretrained_names: Name prefixes of the parameters that ``inherit`` takes from the backbone's
             classifier; they learn as fast as the backbone, all others as fast as new layers.
     """
 
@@ -29,7 +29,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def set_output_stride(self, output_stride: int) -> None:
-        """Follow a change of the backbone's output stride, with the same weights."""
+        """Adapt to a change of the backbone's output stride, with the same weights."""
 
     @abstractmethod
     def forward(self, features: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The head of DeepLabv1: VGG-16's fully connected layers as convolutions, with a field of view of one's choice."""
+"""The head of DeepLabv1: VGG-16's fully connected layers as convolutions, with a field of view of your choice."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def decimate(classifier: Mapping[str, Tensor], *, kernel: int, channels: int, se
     Taps are spread evenly from the first to the last of the seven: 0, 3, 6 for a kernel of 3 and 0, 2, 4, 6 for one of
     4. At output stride 8 the 7×7 filter has rate 4, so that the taps 0, 3, 6 lie where a 3×3 filter of rate 12 has its
     own (−12, 0, 12), and 0, 2, 4, 6 where a 4×4 filter of rate 8 has them (−12, −4, 4, 12): each weight stays at its
-    place, and the field of view of 224 pixels is kept (v1 table 2). The inner taps 1, 3, 5 would be moved outwards.
+    place, and the field of view of 224 pixels is kept (v1 table 2). The inner taps 1, 3, 5 would be moved outward.
 
     Filters are a random subset (v2 §4.1), the same of fc6's outputs and fc7's inputs, in their original order, and
-    another one of fc7's outputs; all of them where none is to go.
+    another one of fc7's outputs; all of them if none is dropped.
 
     Weights are multiplied by the inverse of the share of their inputs that are kept, taps for fc6 and filters for fc7.
     What is summed is never negative (it comes out of a ReLU), so responses shrink with the number of terms; the factor
@@ -111,7 +111,7 @@ def decimate(classifier: Mapping[str, Tensor], *, kernel: int, channels: int, se
         The smaller tensors under the same names.
 
     Raises:
-        AtrousError: The kernel or the channels are more than there are.
+        AtrousError: The kernel or the number of channels is larger than the classifier's.
     """
     fc6, fc7 = classifier["fc6.weight"], classifier["fc7.weight"]
     taps, filters = fc6.shape[-1], min(fc6.shape[0], fc7.shape[0])

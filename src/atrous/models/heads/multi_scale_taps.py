@@ -22,8 +22,8 @@ class MultiScaleTapsHead(Head):
     has the stride that brings the tap to the size of the head's scores. The paper concatenates the taps with the last
     layer before the classifier; the released nets sum scores, which is the same linear map of all of them.
 
-    Tensors of the wrapped head keep in the state dict the names that they have without the taps, so that the network
-    starts from a checkpoint of the one without (``init_from``). Training of the new weights alone, as in the paper, is
+    In the state dict, tensors of the wrapped head keep the names that they have without the taps, so the network
+    can start from a checkpoint without taps (``init_from``). To train the new weights alone, as in the paper, use
     ``task.train_only=[head.taps]``.
 
     Args:
@@ -33,7 +33,7 @@ class MultiScaleTapsHead(Head):
         channels: Channels of the two hidden layers of a tap.
         dropout: Probability of dropping a value of them in training.
         dense_evaluation: In evaluation taps run at stride 1 and all scores are interpolated to the finest map's size,
-            as in the released test nets; for upsamplers without a ratio. Otherwise evaluation is as training.
+            as in the released test nets; for upsamplers without a ratio. Otherwise evaluation works like training.
 
     Raises:
         AtrousError: No map but the last is as fine as the scores of the head, or a number is out of range.
@@ -82,12 +82,12 @@ class MultiScaleTapsHead(Head):
         self.register_load_state_dict_pre_hook(_name_with_taps)  # type: ignore[no-untyped-call]
 
     def inherit(self, backbone: Backbone) -> None:
-        """Let the wrapped head take over what it takes."""
+        """Let the wrapped head inherit what it needs."""
         self.head.inherit(backbone)
         self.pretrained_names = self._names_of_head()
 
     def set_output_stride(self, output_stride: int) -> None:
-        """Tell the wrapped head; the taps follow the size of its scores."""
+        """Pass it on to the wrapped head; the taps follow the size of its scores."""
         self.head.set_output_stride(output_stride)
         if not self.dense_evaluation:
             self.stride = self.head.stride

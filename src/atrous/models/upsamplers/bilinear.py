@@ -15,7 +15,7 @@ class Bilinear(Upsampler):
         grid: Grid of the backbone.
         num_classes: Number of classes.
         align_corners: Whether the outermost scores lie on the image's corners or half a cell inside, whatever the
-            backbone's grid: for networks that were trained so; ``None`` as the grid has them.
+            backbone's grid: for networks trained that way; ``None`` to follow the grid.
     """
 
     def __init__(self, *, grid: Grid, num_classes: int, align_corners: bool | None = None) -> None:

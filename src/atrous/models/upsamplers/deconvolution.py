@@ -20,10 +20,10 @@ class Deconvolution(Upsampler):
         grid: Grid of the backbone.
         num_classes: Number of classes.
         ratio: Pixels per score: the stride of the head's scores.
-        mixes_classes: Whether every class's logit sees the scores of all classes (FCN), or its own only.
+        mixes_classes: Whether every class's logit sees the scores of all classes (FCN), or only its own.
 
     Raises:
-        AtrousError: The ratio is not an even number of 2 or more.
+        AtrousError: The ratio is not an even number of at least 2.
     """
 
     def __init__(self, *, grid: Grid, num_classes: int, ratio: int, mixes_classes: bool = True) -> None:

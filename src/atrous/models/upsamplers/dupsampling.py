@@ -33,7 +33,7 @@ class DUpsampling(Upsampler):
             steps do not grow with the gradient, should begin there.
 
     Raises:
-        AtrousError: The file is missing or for something else, random weights are to be frozen, or a number is out of
+        AtrousError: The file is missing or does not fit, random weights are to be frozen, or a number is out of
             range.
 
     Attributes:
@@ -88,7 +88,7 @@ class DUpsampling(Upsampler):
         self.pretrained_names = () if weights == "random" else ("decoder",)
 
     def load_code(self, code: LabelCode) -> None:
-        """Take over the decoder of a label code.
+        """Load the decoder of a label code.
 
         Raises:
             AtrousError: The code is for other windows, classes, width or decoder.

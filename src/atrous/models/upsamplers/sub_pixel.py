@@ -13,7 +13,7 @@ from atrous.models.upsamplers.upsampler import Upsampler
 class SubPixel(Upsampler):
     """Depth to space: the head's channels are the logits of a window of pixels (DUC; sub-pixel convolution).
 
-    It has no weights of its own; the head's last convolution learns what upsampling is.
+    It has no weights of its own; the head's last convolution learns the upsampling.
 
     Args:
         grid: Grid of the backbone.

@@ -1,4 +1,4 @@
-"""What every upsampler promises to the Segmentor."""
+"""What the Segmentor expects from every upsampler."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Upsampler(nn.Module, ABC):
     their own.
 
     Attributes:
-        score_channels: Channels that the head is to give.
+        score_channels: Channels that the head must produce.
         ratio: Image pixels per score that the weights are made for; ``None`` where any will do.
-        pretrained_names: First parts of the names of those parameters that were fitted beforehand; they learn as fast
+        pretrained_names: Name prefixes of the parameters that were fitted beforehand; they learn as fast
             as the backbone, all others as fast as new layers.
     """
 
