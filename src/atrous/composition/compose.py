@@ -41,3 +41,9 @@ def compose(config_name: str, words: Sequence[str]) -> Iterator[DictConfig]:
         GlobalHydra.instance().clear()
         GlobalHydra.instance().hydra = before
         HydraConfig.instance().cfg = settings
+
+
+def quoted(text: str) -> str:
+    """Text as a value of an override, whatever signs are in it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 
 from atrous.checkpoints.card import Card
 from atrous.checkpoints.resume import read_starting_point
-from atrous.composition.compose import compose
+from atrous.composition.compose import compose, quoted
 from atrous.errors import AtrousError
 from atrous.places import CONFIGURATION
 from atrous.runs import CHECKPOINTS, checkpoint_to_continue, newest_run
@@ -42,10 +42,9 @@ def continue_recorded_run(argv: Sequence[str]) -> list[str]:
         return list(argv)
     wanted = str([*asked.values()][-1])
     path = checkpoint_to_continue(_newest_run(arguments.overrides) if wanted == "last" else wanted).absolute()
-    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
     kept = [word for word in argv if word not in asked]
     recorded = _recorded_overrides(read_starting_point(path).card, besides=said)
-    return [*kept, f"ckpt_path='{quoted}'", *recorded]
+    return [*kept, f"ckpt_path={quoted(str(path))}", *recorded]
 
 
 def _newest_run(words: Sequence[str]) -> Path:

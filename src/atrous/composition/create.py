@@ -9,7 +9,7 @@ import timm
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from atrous.composition.compose import compose
+from atrous.composition.compose import compose, quoted
 from atrous.composition.exits import first_line
 from atrous.composition.parts import build_segmentor
 from atrous.errors import AtrousError, require_range
@@ -39,7 +39,7 @@ def create_segmentor(
         require_type(name, value, expected)
     require_range("num_classes", num_classes, at_least=1)
     _require_known("model", model, choices("model"))
-    words = [f"model={model}", *_backbone(backbone), f"backbone.pretrained={_quoted(pretrained)}", *overrides]
+    words = [f"model={model}", *_backbone(backbone), f"backbone.pretrained={_said(pretrained)}", *overrides]
     if output_stride is not None:
         words.append(f"backbone.output_stride={output_stride}")
     try:
@@ -63,8 +63,7 @@ def _require_known(what: str, name: str, known: Sequence[str]) -> None:
         raise AtrousError(f"there is no {what} {name!r}; {'similar' if near else 'valid'}: {', '.join(near or known)}")
 
 
-def _quoted(pretrained: bool | str) -> str:
+def _said(pretrained: bool | str) -> str:
     if isinstance(pretrained, bool):
         return str(pretrained).lower()
-    escaped = pretrained.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    return quoted(pretrained)
