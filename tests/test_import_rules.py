@@ -14,7 +14,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 FLOORS = (
-    ("errors", "places", "geometry", "atomic_file", "signatures", "terminal", "runs"),
+    ("errors", "places", "geometry", "atomic_file", "signatures", "terminal", "runs", "native"),
     ("models", "losses", "metrics", "crf", "data"),
     ("inference", "checkpoints", "loggers", "reports"),
     ("training", "callbacks"),
@@ -23,7 +23,7 @@ FLOORS = (
 )
 """The house from the ground up: a room knows those of its own floor and of the floors below."""
 ROOMS = [room for floor in FLOORS for room in floor]
-PLAIN = ("geometry", "models", "losses", "metrics", "crf", "inference")
+PLAIN = ("geometry", "native", "models", "losses", "metrics", "crf", "inference")
 FRAMEWORKS = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb", "tensorboard", "rich", "albumentations"}
 JOINING = {"data", "loggers", "callbacks", "training", "reports", "checkpoints", "composition", "commands", "terminal"}
 NETWORK = {"models", "losses", "crf", "inference", "training"}

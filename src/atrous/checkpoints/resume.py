@@ -24,6 +24,7 @@ MAY_CHANGE = (
     "data.num_workers",
     "data.eval_batch_size",
     "task.channels_last",
+    "task.atrous_convolution",
     "task.compile",
     "trainer.accelerator",
     "trainer.devices",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import size_of
+from atrous.models.atrous_convolution import compute_by
 from atrous.models.backbones.backbone import Backbone
 from atrous.models.heads.head import Head
 from atrous.models.upsamplers.bilinear import Bilinear
@@ -98,6 +99,7 @@ class Segmentor(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = module.momentum if batch_norm_momentum is None else batch_norm_momentum
                 module.eps = module.eps if batch_norm_eps is None else batch_norm_eps
+        compute_by(self)
         self.register_buffer("mean", _per_channel(backbone.mean), persistent=False)
         self.register_buffer("std", _per_channel(backbone.std), persistent=False)
 

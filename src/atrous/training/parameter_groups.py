@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from atrous.errors import AtrousError
+from atrous.models.atrous_convolution import is_depthwise
 from atrous.models.segmentor import Segmentor
-from atrous.training.depthwise import is_depthwise
 
 
 def parameter_groups(

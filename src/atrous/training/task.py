@@ -24,8 +24,8 @@ from atrous.metrics.protocol import Protocol
 from atrous.metrics.segmentation_score import SegmentationScore
 from atrous.metrics.trimap import within_trimap
 from atrous.models import Segmentor
+from atrous.models.atrous_convolution import compute_by
 from atrous.training.batch_norm import freeze_batch_norm, hold_statistics
-from atrous.training.memory_format import has_depthwise_atrous_convolution, lay_channels_last
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.parameter_groups import train_only as _train_only
 
@@ -66,6 +66,8 @@ class SegmentationTask(LightningModule):
         trimap_width: Score only pixels at most this far from an ignored one; ``None`` for whole images.
         freeze_batch_norm: Keep statistics, scale and shift of every batch norm.
         channels_last: Lay tensors out with channels last; faster with most convolution libraries.
+        atrous_convolution: How atrous convolutions are computed: ``auto`` for the fastest way that is right, or one of
+            ``atrous.models.atrous_convolution.WAYS``.
         compile: Compile the network.
         seed: Seeds dropout, together with the step.
         recipe: The configuration as plain data; kept in checkpoints.
@@ -103,6 +105,7 @@ class SegmentationTask(LightningModule):
         trimap_width: int | None = None,
         freeze_batch_norm: bool = False,
         channels_last: bool = False,
+        atrous_convolution: str = "auto",
         compile: bool = False,
         seed: int = 0,
         recipe: Mapping[str, Any] | None = None,
@@ -159,8 +162,8 @@ class SegmentationTask(LightningModule):
         if freeze_batch_norm or train_only is not None:
             self.train(self.training)
         if channels_last:
-            lay_channels_last(self.segmentor)
-        self._compile = compile
+            self.segmentor.to(memory_format=torch.channels_last)
+        compute_by(self.segmentor, atrous_convolution)
         if compile:
             self.segmentor.compile()
 
@@ -177,17 +180,9 @@ class SegmentationTask(LightningModule):
         """Refuse settings that would waste the training.
 
         Raises:
-            AtrousError: A callback monitors what is never measured, or the compiler would lay out layers so that they
-                cannot learn; see ``lay_channels_last``.
+            AtrousError: A callback monitors what is never measured.
         """
         self._require_known_monitors()
-        precision = str(self.trainer.precision)
-        in_danger = self._compile and self.device.type == "cpu" and precision.startswith("bf16")
-        if in_danger and has_depthwise_atrous_convolution(self.segmentor):
-            raise AtrousError(
-                f"compiled for a CPU with trainer.precision={precision}, depthwise atrous convolutions get wrong "
-                "gradients: set task.compile=false or trainer.precision=32-true"
-            )
 
     def configure_optimizers(self) -> Any:
         """Optimizer over parameter groups, with a schedule that is updated at every step."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atrous.models.atrous_convolution import Taps, atrous_convolution
+
 
 class AtrousAvgPool2d(nn.AvgPool2d):
     """Average pooling whose window samples its input every ``dilation`` pixels.
@@ -34,11 +36,11 @@ class AtrousAvgPool2d(nn.AvgPool2d):
         margins = self.margins or (padding[1], padding[1], padding[0], padding[0])
         channels = input.shape[1]
         box = input.new_ones(1, 1, *kernel)
-        total = F.conv2d(
+        stride = self.stride if isinstance(self.stride, tuple) else (self.stride,) * 2
+        total = atrous_convolution(
             F.pad(input, margins),
             box.expand(channels, 1, *kernel),
-            stride=self.stride,
-            dilation=self.dilation,
+            taps=Taps(kernel, (self.dilation, self.dilation), stride),
             groups=channels,
         )
         if self.count_include_pad:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from atrous.models.atrous_convolution import rate_at, set_rate
+from atrous.models.atrous_convolution import is_depthwise, rate_at, set_rate
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7, (3, 1), 2, 4])
@@ -37,3 +37,19 @@ def test_rates_scale_with_the_output_stride() -> None:
     assert [rate_at(rate, 8, given_at=16) for rate in (6, 12, 18)] == [12, 24, 36]
     assert [rate_at(12, stride, given_at=8) for stride in (8, 16, 32)] == [12, 6, 3]
     assert rate_at(1, 32, given_at=8) == 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "depthwise"),
+    [
+        (nn.Conv2d(8, 8, 3, groups=8), True),
+        (nn.Conv2d(8, 16, 3, groups=8), True),  # two filters a channel
+        (nn.Conv2d(8, 8, 3, groups=4), False),
+        (nn.Conv2d(8, 8, 3), False),
+        (nn.Conv2d(1, 8, 3), False),  # one channel is all there is
+        (nn.ConvTranspose2d(8, 8, 3, groups=8), False),
+        (nn.Identity(), False),
+    ],
+)
+def test_depthwise_layers(layer: nn.Module, depthwise: bool) -> None:
+    assert is_depthwise(layer) == depthwise

@@ -1,0 +1,147 @@
+"""Which way of computing an atrous convolution is the fastest one that is right.
+
+Three tables, one for each pass; the first row that holds decides. They were written from measurements on two kinds of
+processors (``docs/convolution.md``): AVX-512 with bf16 instructions, and AVX2 without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, NamedTuple
+
+import torch
+
+from atrous.models.atrous_convolution.taps import Taps
+
+WAYS = ("auto", "holes", "deinterlaced", "compiled", "torch")
+
+
+class Way(StrEnum):
+    """A way of computing a convolution, forward and backward."""
+
+    HOLES = "holes"
+    DEINTERLACED = "deinterlaced"
+    COMPILED = "compiled"
+    TORCH = "torch"
+
+
+class Ways(NamedTuple):
+    """The way of each pass."""
+
+    forward: Way
+    input_gradient: Way
+    weight_gradient: Way
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that the rule looks at.
+
+    Attributes:
+        layer: ``depthwise`` with one filter a channel, ``full`` with one group, or ``grouped``.
+        taps: Its geometry.
+        smallest_part: Height or width, whichever is less, of the maps that deinterlacing would give.
+        precision: Precision of the map.
+        device: Type of the device.
+        wide_vectors: Whether the processor has AVX-512.
+        bf16: Whether it computes in bf16.
+        compiled: Whether the kernel of ``depthwise.cpp`` is at hand and is for this layer.
+    """
+
+    layer: Literal["depthwise", "full", "grouped"]
+    taps: Taps
+    smallest_part: int
+    precision: torch.dtype
+    device: str
+    wide_vectors: bool
+    bf16: bool
+    compiled: bool
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel has one filter of its own."""
+        return self.layer == "depthwise"
+
+    @property
+    def rate(self) -> int:
+        """The larger rate."""
+        return max(self.taps.rate)
+
+    @property
+    def strided(self) -> bool:
+        """Whether results are more than a pixel apart."""
+        return self.taps.stride != (1, 1)
+
+    @property
+    def half(self) -> bool:
+        """Whether the map is in bf16."""
+        return self.precision == torch.bfloat16
+
+    @property
+    def computes_in_its_precision(self) -> bool:
+        """Whether the processor computes in the map's precision."""
+        return self.bf16 or not self.half
+
+
+class _Row(NamedTuple):
+    way: Way
+    when: Callable[[Case], bool]
+
+
+_FORWARD = (
+    # Without bf16 instructions the library computes in plain loops, 50 to 200 times slower; with them it is as fast.
+    _Row(Way.COMPILED, lambda case: case.compiled and case.half),
+    # Without AVX-512 the library leaves its fast path where a kernel reaches far: 9 to 30 times slower.
+    _Row(Way.COMPILED, lambda case: case.compiled and case.rate > 4 and not case.wide_vectors),
+    _Row(Way.DEINTERLACED, lambda case: case.depthwise and case.rate > 4 and not case.wide_vectors),
+    _Row(Way.HOLES, lambda case: True),
+)
+
+_INPUT_GRADIENT = (
+    # At rate 1, and in full convolutions, PyTorch's own is as fast as the forward pass.
+    _Row(Way.TORCH, lambda case: case.computes_in_its_precision and (case.rate == 1 or not case.depthwise)),
+    # Otherwise it is a forward pass with the flipped kernel, 3 to 10 times faster than PyTorch's.
+    *_FORWARD,
+)
+
+_WEIGHT_GRADIENT = (
+    # One pass over the maps instead of one for each tap, 2 to 30 times faster.
+    _Row(Way.COMPILED, lambda case: case.compiled),
+    _Row(Way.TORCH, lambda case: case.computes_in_its_precision and case.rate == 1),
+    # A product of matrices for each tap of a full convolution; taps outside the map cost nothing: 1.2 to 4 times.
+    _Row(Way.TORCH, lambda case: not case.depthwise and case.wide_vectors and (case.half or case.rate <= 4)),
+    _Row(Way.HOLES, lambda case: not case.depthwise),
+    # Parts of one or two pixels are the bad case of deinterlacing, and so are large kernels in bf16.
+    _Row(Way.HOLES, lambda case: case.smallest_part < 3 or case.strided),
+    _Row(Way.HOLES, lambda case: case.half and (max(case.taps.kernel) > 3 or not case.bf16)),
+    _Row(Way.DEINTERLACED, lambda case: True),
+)
+
+_AS_IT_COMES = Ways(Way.TORCH, Way.TORCH, Way.TORCH)
+
+
+def choose(case: Case, way: str = "auto") -> Ways:
+    """The way of each pass.
+
+    Args:
+        case: The layer and where it is computed.
+        way: One of ``WAYS``. A layer that cannot be computed by the one that is named has taps read where they lie.
+    """
+    if way == "auto":
+        if not _is_ours(case):
+            return _AS_IT_COMES
+        rows = (_FORWARD, _INPUT_GRADIENT, _WEIGHT_GRADIENT)
+        return Ways(*(next(row.way for row in table if row.when(case)) for table in rows))
+    named = Way(way)
+    if named == Way.COMPILED and not case.compiled:
+        named = Way.HOLES
+    return Ways(named, named, named)
+
+
+def _is_ours(case: Case) -> bool:
+    """Whether the tables are about a case; elsewhere PyTorch's convolution is right, and nothing else was measured."""
+    if case.device != "cpu" or case.precision not in (torch.float32, torch.bfloat16) or case.layer == "grouped":
+        return False
+    return case.depthwise or case.rate > 1

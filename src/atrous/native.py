@@ -1,0 +1,101 @@
+"""C++ files of ours, compiled once for the processor they run on."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+_COMPILERS = ("c++", "g++", "clang++")
+_FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
+_TURNED_OFF = "ATROUS_NATIVE"
+
+
+def load_native(source: Path) -> ctypes.CDLL | None:
+    """Compile a file, unless that was done before, and load it.
+
+    The library is kept in ``$XDG_CACHE_HOME/atrous`` (``~/.cache/atrous``) under a name that depends on source,
+    compiler and processor, so it is never used after one of them has changed. Set ``ATROUS_NATIVE=0`` to use PyTorch's
+    operators alone, and ``CXX`` to name the compiler.
+
+    Args:
+        source: A file with functions of C linkage that needs no other file.
+
+    Returns:
+        The library; ``None`` where there is no compiler, it fails (with a warning), or native code is turned off.
+    """
+    compiler = _compiler()
+    if compiler is None or os.environ.get(_TURNED_OFF) == "0":
+        return None
+    try:
+        library = _cache() / f"{source.stem}-{_fingerprint(source, compiler)}.so"
+        with contextlib.suppress(OSError):  # it is missing, or it is damaged
+            return ctypes.CDLL(str(library))
+        _compile(source, compiler, library)
+        return ctypes.CDLL(str(library))
+    except (OSError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or str(error)
+        reason = next((line for line in said.splitlines() if "error" in line), said.strip().splitlines()[0])
+        warnings.warn(
+            f"{source.name} could not be compiled by {compiler} ({reason}): PyTorch's operators are used, which are "
+            f"slower; set {_TURNED_OFF}=0 to do so without this warning",
+            stacklevel=2,
+        )
+        return None
+
+
+def _compiler() -> str | None:
+    named = os.environ.get("CXX")
+    return next(filter(None, map(shutil.which, [named] if named else _COMPILERS)), None)
+
+
+def _cache() -> Path:
+    """The user's cache, or a folder of this process where that cannot be written."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atrous"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="atrous-"))
+
+
+def _fingerprint(source: Path, compiler: str) -> str:
+    version = subprocess.run(
+        [compiler, "--version"], check=True, capture_output=True, text=True, encoding="utf-8", timeout=60
+    ).stdout
+    about = (source.read_text(encoding="utf-8"), version, *_FLAGS, _processor())
+    return hashlib.sha256("\0".join(about).encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """What instructions the processor has; the machine's name where that is not known."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        features = next(line for line in lines if line.lower().startswith(("flags", "features")))
+    except (OSError, StopIteration):
+        features = platform.node()
+    return f"{platform.machine()} {features}"
+
+
+def _compile(source: Path, compiler: str, library: Path) -> None:
+    """Compile beside the target and rename, so that another process never loads half a file."""
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        built = Path(folder) / library.name
+        try:
+            _run([compiler, *_FLAGS, "-fopenmp", str(source), "-o", str(built)])
+        except subprocess.CalledProcessError:  # a compiler without OpenMP: one thread
+            _run([compiler, *_FLAGS, str(source), "-o", str(built)])
+        os.replace(built, library)
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, encoding="utf-8", timeout=300)
