@@ -1,4 +1,4 @@
-"""Time Atrous and a named peer side by side: ``python src/benchmark.py suite=augment``."""
+"""Time Atrous and a named peer side by side: ``python src/benchmark.py suite=convolution``."""
 
 from atrous.commands.benchmark import main
 

@@ -298,8 +298,8 @@ def test_sentences(overrides: str, words: str, composed: Compose, rehearsed: Non
         (prepare, "+dupsampling.raio=3", "dupsampling.raio is unknown; similar: ratio"),
         (prepare, "dupsampling.output=''", "dupsampling.output is empty"),
         (prepare, "task=upper_bound upper_bound.ratios=16", "upper_bound.ratios=16 must be a list"),
-        (benchmark, "augment.samples=0", "augment.samples=0 must be at least 1"),
-        (benchmark, "augment.cases=[[1,2]]", "augment.cases=[1, 2] must name height, width and crop"),
+        (benchmark, "suite=augment augment.samples=0", "augment.samples=0 must be at least 1"),
+        (benchmark, "suite=augment augment.cases=[[1,2]]", "augment.cases=[1, 2] must name height, width and crop"),
     ],
 )
 def test_other_entry_points_refuse_odd_values(

@@ -24,6 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.commands import train
+from atrous.commands.benchmark.history import append
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -37,7 +38,7 @@ PAGES = [
 COMMAND = re.compile(r"python src/(?P<script>\w+)\.py(?P<rest>(?:\\\n|[^`;\n])*)")
 
 COMPOSED_ONLY = {
-    "suite=fidelity": "counts forty networks for a minute; tests/commands/benchmark/test_fidelity.py does it",
+    "suite=fidelity": "counts forty networks for a minute; tests/commands/benchmark/suites/test_fidelity.py does it",
 }
 NOT_RUN = {
     r"python3\.12 -m venv|\.venv/bin/pip install": "sets up an environment, from a network",
@@ -47,6 +48,8 @@ NOT_RUN = {
 # Google's file, which is not ours to ship: a command that has the word is left out where the file is not.
 NEEDED = [("source=tflite", "deeplabv3_257_mv_gpu.tflite"), ("google.ckpt", "deeplabv3_257_mv_gpu.tflite")]
 SHARED = Path(os.environ.get("ATROUS_SHARED", ROOT.parent / "shared"))
+
+MACHINE = {"machine": {"processor": "one"}}
 
 Compose = Callable[..., DictConfig]
 
@@ -158,6 +161,10 @@ class Bench:
             config.device = "cpu"
         elif script == "benchmark":
             config.augment.update(cases=[[64, 96, 65]], samples=2, repetitions=1)
+            config.convolution.update(shapes=[[1, 16, 9, 3, 2]], rounds=3)
+            config.record = str(self.folder / "records")
+            for ratio in (1.0, 1.0):  # two runs to compare
+                append(config.record, {"suite": config.compare.of, "rows": [{"case": "a", "ratio": ratio}], **MACHINE})
         return config
 
 

@@ -18,8 +18,10 @@ from atrous.composition import (
     build_trainer,
     check_validation_steps,
     continue_recorded_run,
+    decide_precision,
     entry_point,
     exit_with_one_sentence,
+    keep_precision,
     overrides,
     plain,
     require_types,
@@ -49,10 +51,13 @@ def train(config: Config) -> SegmentationTask:
     require_range("seed", config.seed, at_least=0)
     pl.seed_everything(config.seed, verbose=False)
     check_validation_steps(config)
-    recipe, run = plain(config), config.paths.run
-    resume = starting_point(config)
-    notes = [] if resume is None else require_same_recipe(resume, recipe)
+    run, resume, notes = config.paths.run, starting_point(config), []
+    if resume is not None:
+        keep_precision(config, resume)
+        notes += require_same_recipe(resume, plain(config))
     data = build_data(config.data)
+    notes += filter(None, [decide_precision(config, data.label_space.num_classes)])
+    recipe = plain(config)
     task = build_task(config, data)
     record = RunRecord(run, config=recipe, overrides=overrides(config), repository=CHECKOUT)
     trainer = build_trainer(config, record)

@@ -18,6 +18,7 @@ from atrous.composition.parts import (
     overrides,
     starting_point,
 )
+from atrous.composition.precision import decide_precision, keep_precision
 from atrous.composition.resolvers import register_resolvers
 
 __all__ = [
@@ -32,8 +33,10 @@ __all__ = [
     "check_validation_steps",
     "compose",
     "continue_recorded_run",
+    "decide_precision",
     "entry_point",
     "exit_with_one_sentence",
+    "keep_precision",
     "overrides",
     "plain",
     "register_resolvers",

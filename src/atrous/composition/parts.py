@@ -175,8 +175,12 @@ def starting_point(config: DictConfig) -> StartingPoint | None:
 
 def overrides(config: DictConfig) -> list[str]:
     """Command-line overrides that restart this run: those given except the checkpoint, and what was decided since."""
-    said = [line for line in HydraConfig.get().overrides.task if not line.startswith(("ckpt_path=", "validate_every="))]
-    return [*said, f"validate_every={config.validate_every}"]
+    decided = {"validate_every": config.validate_every}
+    if "precision" in config.trainer:
+        decided["trainer.precision"] = config.trainer.precision
+    left_out = ("ckpt_path=", *(f"{key}=" for key in decided))
+    said = [line for line in HydraConfig.get().overrides.task if not line.startswith(left_out)]
+    return [*said, *(f"{key}={value}" for key, value in decided.items())]
 
 
 def _refuse_children_in_multirun(config: DictConfig) -> None:

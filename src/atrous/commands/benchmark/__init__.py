@@ -1,22 +1,24 @@
-"""Benchmarks of Atrous beside a named peer; one module per suite, each with a function ``run``."""
+"""Benchmarks of Atrous beside a named peer."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from atrous.commands.benchmark import suites
+from atrous.commands.benchmark.history import append
+from atrous.commands.benchmark.machine import describe, lines, measure
 from atrous.composition import Config, entry_point, plain, require_types
 from atrous.errors import AtrousError
 from atrous.signatures import require_arguments
 from atrous.terminal import open_console, say
 
-SUITES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+SUITES = suites.NAMES
 
 
 def run_suite(name: str, options: Mapping[str, Any], console: Console) -> dict[str, Any]:
@@ -35,7 +37,7 @@ def run_suite(name: str, options: Mapping[str, Any], console: Console) -> dict[s
     """
     if name not in SUITES:
         raise AtrousError(f"there is no benchmark suite {name!r}; choose one of {', '.join(SUITES)}")
-    run = importlib.import_module(f"{__name__}.{name}").run
+    run = importlib.import_module(f"{suites.__name__}.{name}").run
     require_arguments(run, options, of=name)
     result: dict[str, Any] = run(console, **options)
     return result
@@ -43,10 +45,18 @@ def run_suite(name: str, options: Mapping[str, Any], console: Console) -> dict[s
 
 @entry_point("benchmark")
 def main(config: Config) -> None:
-    """Run one suite, print its table and write its figures to the run's folder."""
+    """Run one suite, print its table, and keep its figures in the run's folder and in the record of all runs."""
     console = open_console()
-    require_types(config, {"suite": str})
-    result = run_suite(config.suite, plain(config).get(config.suite) or {}, console)
+    require_types(config, {"suite": str, "record": (str, type(None))})
+    options = plain(config).get(config.suite) or {}
+    result = run_suite(config.suite, options, console)
+    timed = config.suite in suites.TIMED
+    machine = {**describe(), **(measure() if timed else {})}
+    for line in lines(machine) if timed else ():
+        say(console, line)
+    result |= {"options": options, "machine": machine}
     path = Path(config.paths.run) / f"{config.suite}.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     say(console, f"written to {path}")
+    if config.record is not None and timed:
+        say(console, f"added to {append(config.record, result)}")

@@ -86,11 +86,10 @@ def _ways(feature: Tensor, weight: Tensor, taps: Taps, groups: int, way: str) ->
     if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
         return Ways(Way.TORCH, Way.TORCH, Way.TORCH)
     depthwise = groups == feature.shape[1] == weight.shape[0] and groups > 1
-    parts = (-(-extent // rate) for extent, rate in zip(size_of(feature), taps.rate, strict=True))
     case = Case(
         layer="depthwise" if depthwise else "full" if groups == 1 else "grouped",
         taps=taps,
-        smallest_part=min(parts),
+        side=min(size_of(feature)),
         precision=feature.dtype,
         device=feature.device.type,
         wide_vectors=WIDE_VECTORS,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from atrous.geometry import Size, size_of
 from atrous.models.atrous_convolution.processor import computed_in
-from atrous.models.atrous_convolution.taps import Pair, Taps, spread
+from atrous.models.atrous_convolution.taps import Pair, Taps, flipped, spread
 
 
 def forward(feature: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps, groups: int) -> Tensor:
@@ -36,7 +36,13 @@ def forward(feature: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps, gr
 
 
 def input_gradient(slope: Tensor, weight: Tensor, size: Size, taps: Taps, groups: int) -> Tensor:
-    """Gradient of the map, B×C×h×w."""
+    """Gradient of the map, B×C×h×w; the forward convolution with the flipped kernel, unless the padding is too wide."""
+    slope = spread(slope, taps.stride)
+    rows, columns = (reach - padding for reach, padding in zip(taps.reach, taps.padding, strict=True))
+    turned = Taps(taps.kernel, taps.rate, padding=(max(rows, 0), max(columns, 0)))
+    if min(rows, columns) >= 0 and turned.size_of_result(size_of(slope)) == size:
+        return forward(slope, flipped(weight, groups), None, turned, groups)
+    taps = Taps(taps.kernel, taps.rate, padding=taps.padding)
     plan, parts = _parts_of_slope(slope, size, taps)
     like = parts.new_empty(()).expand(len(parts), weight.shape[1] * groups, *plan.places)
     gradient = _backward(parts, like, weight.to(parts.dtype), plan.padding, groups, (True, False))[0]

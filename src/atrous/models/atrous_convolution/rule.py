@@ -42,7 +42,7 @@ class Case:
     Attributes:
         layer: ``depthwise`` with one filter a channel, ``full`` with one group, or ``grouped``.
         taps: Its geometry.
-        smallest_part: Height or width, whichever is less, of the maps that deinterlacing would give.
+        side: Height or width of the map, whichever is less.
         precision: Precision of the map.
         device: Type of the device.
         wide_vectors: Whether the processor has AVX-512.
@@ -52,7 +52,7 @@ class Case:
 
     layer: Literal["depthwise", "full", "grouped"]
     taps: Taps
-    smallest_part: int
+    side: int
     precision: torch.dtype
     device: str
     wide_vectors: bool
@@ -70,9 +70,19 @@ class Case:
         return max(self.taps.rate)
 
     @property
+    def part(self) -> int:
+        """Height or width of the maps that deinterlacing would give."""
+        return -(-self.side // self.rate)
+
+    @property
     def strided(self) -> bool:
         """Whether results are more than a pixel apart."""
         return self.taps.stride != (1, 1)
+
+    @property
+    def reaches_far(self) -> bool:
+        """Whether it is too wide for the convolution library's fast path for depthwise layers."""
+        return self.depthwise and self.rate > 4 and not self.wide_vectors
 
     @property
     def half(self) -> bool:
@@ -94,8 +104,9 @@ _FORWARD = (
     # Without bf16 instructions the library computes in plain loops, 50 to 200 times slower; with them it is as fast.
     _Row(Way.COMPILED, lambda case: case.compiled and case.half),
     # Without AVX-512 the library leaves its fast path where a kernel reaches far: 9 to 30 times slower.
-    _Row(Way.COMPILED, lambda case: case.compiled and case.rate > 4 and not case.wide_vectors),
-    _Row(Way.DEINTERLACED, lambda case: case.depthwise and case.rate > 4 and not case.wide_vectors),
+    _Row(Way.COMPILED, lambda case: case.compiled and case.reaches_far),
+    # So does deinterlacing, if the parts together are not much larger than the map.
+    _Row(Way.DEINTERLACED, lambda case: case.reaches_far and 2 * case.part * case.rate <= 3 * case.side),
     _Row(Way.HOLES, lambda case: True),
 )
 
@@ -114,7 +125,7 @@ _WEIGHT_GRADIENT = (
     _Row(Way.TORCH, lambda case: not case.depthwise and case.wide_vectors and (case.half or case.rate <= 4)),
     _Row(Way.HOLES, lambda case: not case.depthwise),
     # Parts of one or two pixels are the bad case of deinterlacing, and so are large kernels in bf16.
-    _Row(Way.HOLES, lambda case: case.smallest_part < 3 or case.strided),
+    _Row(Way.HOLES, lambda case: case.part < 3 or case.strided or not case.wide_vectors),
     _Row(Way.HOLES, lambda case: case.half and (max(case.taps.kernel) > 3 or not case.bf16)),
     _Row(Way.DEINTERLACED, lambda case: True),
 )

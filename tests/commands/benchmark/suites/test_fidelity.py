@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from torch import Tensor, nn
 
-from atrous.commands.benchmark.fidelity import CLAIMS, Claim, count, measure, run
+from atrous.commands.benchmark.suites.fidelity import CLAIMS, Claim, count, measure, run
 from atrous.geometry import Grid
 from atrous.models.backbones import Backbone, FeatureMaps, FeatureSpec
 from atrous.models.heads.head import Head

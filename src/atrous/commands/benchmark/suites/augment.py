@@ -77,9 +77,7 @@ def run(
     return {"suite": "augment", "rows": rows, "versions": {name: version(name) for name in libraries}}
 
 
-def _measure(
-    console: Console, height: int, width: int, crop: int, *, samples: int, repetitions: int
-) -> dict[str, float]:
+def _measure(console: Console, height: int, width: int, crop: int, *, samples: int, repetitions: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     raws = [
         RawSample(
@@ -105,6 +103,7 @@ def _measure(
         times["ours"].append(_milliseconds(run_ours, indices))
     naive_ms, ours_ms = statistics.median(times["naive"]), statistics.median(times["ours"])
     return {
+        "case": what,
         "height": height,
         "width": width,
         "crop": crop,
