@@ -168,7 +168,7 @@ def test_no_draw_ends_in_a_traceback(composed: Compose, data_sets: list[Sequence
     assert try_draws(composed, data_sets, seed=7, count=300) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_no_draw_of_many_ends_in_a_traceback(
     composed: Compose, data_sets: list[Sequence[str]], rehearsed: None
 ) -> None:

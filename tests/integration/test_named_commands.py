@@ -162,6 +162,7 @@ class Bench:
         elif script == "benchmark":
             config.augment.update(cases=[[64, 96, 65]], samples=2, repetitions=1)
             config.convolution.update(shapes=[[1, 16, 9, 3, 2]], rounds=3)
+            config.train.update(crop=33, batch=2, rounds=1, networks=config.train.networks[:1], default_form=False)
             config.record = str(self.folder / "records")
             for ratio in (1.0, 1.0):  # two runs to compare
                 append(config.record, {"suite": config.compare.of, "rows": [{"case": "a", "ratio": ratio}], **MACHINE})

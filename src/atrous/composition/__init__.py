@@ -5,6 +5,7 @@ from omegaconf import DictConfig as Config
 from atrous.composition.build import build, plain, require_types
 from atrous.composition.compose import compose
 from atrous.composition.continuation import continue_recorded_run
+from atrous.composition.create import create_segmentor
 from atrous.composition.entry_point import entry_point
 from atrous.composition.exits import exit_with_one_sentence
 from atrous.composition.parts import (
@@ -33,6 +34,7 @@ __all__ = [
     "check_validation_steps",
     "compose",
     "continue_recorded_run",
+    "create_segmentor",
     "decide_precision",
     "entry_point",
     "exit_with_one_sentence",

@@ -24,6 +24,13 @@ CASES = [
         {"encoder_output_stride": 8, "decoder_aspp_separable": False, "decoder_atrous_rates": (4, 8, 12)},
         {"output_stride": 8, "rates": (4, 8, 12)},
     ),
+    ("DeepLabV3Plus", "tu-xception41", {}, {"backbone": "xception41"}),  # whose parts timm renames
+    (
+        "DeepLabV3Plus",
+        "tu-mobilenetv2_050",
+        {"encoder_output_stride": 8},
+        {"backbone": "mobilenetv2_050", "output_stride": 8},
+    ),
 ]
 
 

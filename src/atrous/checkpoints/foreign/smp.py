@@ -1,7 +1,8 @@
-"""``DeepLabV3`` and ``DeepLabV3Plus`` of segmentation_models.pytorch on a ResNet."""
+"""``DeepLabV3`` and ``DeepLabV3Plus`` of segmentation_models.pytorch on a ResNet, or on a model of timm."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
@@ -16,7 +17,11 @@ _ASPP = "head.aspp"
 
 
 def translate(
-    state: Mapping[str, Tensor], *, output_stride: int | None = None, rates: Sequence[int] | None = None
+    state: Mapping[str, Tensor],
+    *,
+    output_stride: int | None = None,
+    rates: Sequence[int] | None = None,
+    backbone: str | None = None,
 ) -> Translation:
     """Translate a state dict.
 
@@ -25,18 +30,24 @@ def translate(
         output_stride: Its ``encoder_output_stride``; ``None`` for its default, 8 for ``DeepLabV3`` and 16 for
             ``DeepLabV3Plus``.
         rates: Its ``decoder_atrous_rates``.
+        backbone: timm's name of the encoder that it calls ``tu-<name>``; ``None`` for its own ResNets.
 
     Raises:
-        AtrousError: Another network, or an encoder other than a ResNet.
+        AtrousError: Another network, or an encoder that is neither a ResNet nor the model of timm.
     """
-    renaming = Renaming("smp", _present_names(state))
-    if not renaming.has("encoder.layer1."):
+    renaming = Renaming("smp", _of_timm(_present_names(state)))
+    if backbone is not None and renaming.has("encoder.model."):
+        name = backbone
+        renaming.all("encoder.model.", "backbone.network.")
+    elif renaming.has("encoder.layer1."):
+        name = resnet_name(renaming, "encoder.")
+        renaming.all("encoder.", "backbone.network.")
+    else:
         raise AtrousError(
             "source=smp knows DeepLabV3 and DeepLabV3Plus with the encoders resnet18, resnet34, resnet50, resnet101 "
-            "and resnet152; this file has no such encoder"
+            "and resnet152, and with those of timm whose name is given (backbone=<name> for its tu-<name>); this file "
+            "has no such encoder"
         )
-    name = resnet_name(renaming, "encoder.")
-    renaming.all("encoder.", "backbone.network.")
     plus = renaming.has("decoder.block1.")
     stride = output_stride or (16 if plus else 8)
     if stride not in (8, 16):
@@ -52,8 +63,8 @@ def translate(
     renaming.convolution("segmentation_head.0", "head.classifier", bias=True)
     return Translation(
         model=model_node(
-            # the first unit of a dilated stage has the stage's rate there
-            backbone={"name": name, "output_stride": stride, "strided_rate": "behind"},
+            # the first unit of a dilated stage has the stage's rate in its own encoders, but not in timm's
+            backbone={"name": name, "output_stride": stride, "strided_rate": "before" if backbone else "behind"},
             head={
                 "_target_": f"atrous.models.heads.{'SMPDeepLabV3PlusHead' if plus else 'SMPDeepLabV3Head'}",
                 "rates": ours_rates,
@@ -79,6 +90,11 @@ def _present_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         old = next((old for old in names if name.startswith(old)), None)
         renamed[name if old is None else names[old] + name.removeprefix(old)] = tensor
     return renamed
+
+
+def _of_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo the flat names of parts that timm gives to some networks of features: ``blocks_20`` is ``blocks.20``."""
+    return {re.sub(r"^(encoder\.model\.[a-z]+)_(\d+)\.", r"\1.\2.", name): tensor for name, tensor in state.items()}
 
 
 def _aspp(renaming: Renaming, theirs: str, branches: int) -> bool:

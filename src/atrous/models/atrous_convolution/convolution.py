@@ -90,6 +90,7 @@ def _ways(feature: Tensor, weight: Tensor, taps: Taps, groups: int, way: str) ->
         layer="depthwise" if depthwise else "full" if groups == 1 else "grouped",
         taps=taps,
         side=min(size_of(feature)),
+        products=weight.shape[0] * weight.shape[1],
         precision=feature.dtype,
         device=feature.device.type,
         wide_vectors=WIDE_VECTORS,

@@ -58,7 +58,7 @@ _OURS = {nn.Conv2d: AtrousConv2d, Conv2dSame: AtrousConv2dSame}
 
 
 def compute_by(network: nn.Module, way: str = "auto") -> None:
-    """Let all convolutions of a network that are wider than a pixel be computed by ``atrous_convolution``.
+    """Let all convolutions of a network be computed by ``atrous_convolution``.
 
     The layers stay the same objects, with the same names, tensors and hooks; only their class changes.
 
@@ -78,7 +78,7 @@ def compute_by(network: nn.Module, way: str = "auto") -> None:
         )
     for layer in network.modules():
         ours = _OURS.get(type(layer))  # subclasses compute something else
-        if ours is not None and isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1:
+        if ours is not None:
             layer.__class__ = ours
         if isinstance(layer, AtrousConv2d | AtrousConv2dSame):
             layer.way = way

@@ -1,0 +1,224 @@
+"""A whole training step, from a batch of uint8 images to updated weights: the same network here and at a peer."""
+
+from __future__ import annotations
+
+import copy
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from atrous.commands.benchmark.history import geometric_mean
+from atrous.commands.benchmark.machine import measure
+from atrous.commands.benchmark.peers import CLASSES, build_pair
+from atrous.commands.benchmark.profile import profile_step
+from atrous.commands.benchmark.turns import Timing, take_turns
+from atrous.composition import create_segmentor
+from atrous.errors import AtrousError, require_range
+from atrous.losses import CrossEntropy
+from atrous.terminal import say
+
+PRECISIONS = ("fp32", "bf16")
+_LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
+
+
+def run(
+    console: Console,
+    *,
+    networks: Sequence[Mapping[str, Any]],
+    crop: int = 321,
+    output_stride: int = 16,
+    batch: int = 4,
+    precisions: Sequence[str] = ("fp32",),
+    compile: bool = False,
+    default_form: bool = True,
+    rounds: int = 5,
+    seconds: float = 60.0,
+    threads: int = 2,
+) -> dict[str, Any]:
+    """Time training steps and print a table.
+
+    The peer is timed in both layouts of memory, and the ratio is taken to the faster one. Peers that demand it get
+    images of a multiple of the output stride, one pixel less than the crop, and so does the same network here; our
+    default form gets the crop.
+
+    Args:
+        console: Where the table goes.
+        networks: ``peer``, ``model`` and ``backbone`` of each.
+        crop: Height and width of the images, a multiple of the output stride plus one.
+        output_stride: Output stride.
+        batch: Images in a batch.
+        precisions: ``fp32`` and ``bf16``.
+        compile: Compile the networks, ours and theirs.
+        default_form: Time our own form of the model too.
+        rounds: How often the contestants take turns.
+        seconds: Rounds of a network end early after this time.
+        threads: Threads of the processor.
+
+    Returns:
+        Times, ratios, memory and shares of kinds of operations of every network.
+
+    Raises:
+        AtrousError: An option is impossible.
+    """
+    for option, value in (("crop", crop), ("batch", batch), ("rounds", rounds), ("threads", threads)):
+        require_range(f"train.{option}", value, at_least=1)
+    require_range("train.batch", batch, at_least=2)
+    unknown = [precision for precision in precisions if precision not in PRECISIONS]
+    if unknown:
+        raise AtrousError(f"train.precisions={list(precisions)}: choose among {', '.join(PRECISIONS)}")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    peak = measure()["float32_gflops"]
+    table = Table(
+        *("network", "", "ours, ms", "theirs, ms", "ratio", "default form, ms", "ratio", "images/s", "memory, GB"),
+        *("GFLOP/s (of a matrix product)", "time goes to"),
+        title=f"training step, {batch} images of {crop}, output stride {output_stride}, {threads} threads"
+        f"{', compiled' if compile else ''}: median (quartiles); ours (theirs)",
+    )
+    rows = []
+    try:
+        for precision in precisions:
+            for network in networks:
+                row = _measure(
+                    **network,
+                    side=crop,
+                    output_stride=output_stride,
+                    batch=batch,
+                    precision=precision,
+                    compile=compile,
+                    default_form=default_form,
+                    rounds=rounds,
+                    seconds=seconds,
+                )
+                rows.append(row)
+                _show(table, row, peak)
+                say(console, f"{row['case']}: {row['ratio']:.2f}x")
+    finally:
+        torch.set_num_threads(before)
+    console.print(table)
+    means = {"same network": geometric_mean([row["ratio"] for row in rows])}
+    if default_form:
+        means["default form"] = geometric_mean([row["default_ratio"] for row in rows])
+    for name, mean in means.items():
+        say(console, f"{name}: geometric mean {mean:.2f}x")
+    return {"suite": "train", "rows": rows, "means": means}
+
+
+def _measure(
+    *,
+    peer: str,
+    model: str,
+    backbone: str,
+    side: int,
+    output_stride: int,
+    batch: int,
+    precision: str,
+    compile: bool,
+    default_form: bool,
+    rounds: int,
+    seconds: float,
+) -> dict[str, Any]:
+    pair = build_pair(peer, model, backbone, output_stride)
+    same = side // output_stride * output_stride if pair.whole_strides else side
+    flops = 6 * batch * multiply_adds(pair.ours, same)  # forward, and twice that backward; 2 for each
+    steps = {
+        "ours": training_step(pair.ours, batch, same, precision, "channels last", compile=compile),
+        **{
+            f"theirs, {layout}": training_step(
+                copy.deepcopy(pair.theirs), batch, same, precision, layout, compile=compile
+            )
+            for layout in _LAYOUTS
+        },
+    }
+    if default_form:
+        ours = create_segmentor(
+            model, backbone, num_classes=CLASSES, output_stride=output_stride, pretrained=False, overrides=()
+        )
+        steps["default form"] = training_step(ours, batch, side, precision, "channels last", compile=compile)
+    timings = take_turns(steps, rounds=rounds, seconds=seconds)
+    theirs = min((name for name in timings if name.startswith("theirs")), key=lambda name: timings[name].median)
+    profiles = {name: profile_step(steps[name]) for name in ("ours", theirs)}
+    gc.collect()
+    kinds = {name: {kind: round(share, 3) for kind, share in shares.items()} for name, (shares, _) in profiles.items()}
+    row = {
+        "case": f"{peer} {model} {backbone} {side} os{output_stride} {precision}{' compiled' if compile else ''}",
+        "ms": {name: timing.to_dict() for name, timing in timings.items()},
+        "theirs": theirs,
+        "ratio": timings[theirs].median / timings["ours"].median,
+        "images_per_second": 1000 * batch / timings["ours"].median,
+        "gflops": {name: flops / timings[name].median / 1e6 for name in profiles},
+        "memory_gb": {name: peak / 2**30 for name, (_, peak) in profiles.items()},
+        "kinds": kinds,
+    }
+    if default_form:
+        row["default_ratio"] = timings[theirs].median / timings["default form"].median
+    return row
+
+
+def training_step(
+    network: nn.Module, batch: int, side: int, precision: str, layout: str, *, compile: bool
+) -> Callable[[], None]:
+    """What is timed: forward, cross-entropy at full size, backward and an update of the weights."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (batch, 3, side, side), generator=generator, dtype=torch.uint8)
+    mask = torch.randint(0, CLASSES, (batch, side, side), generator=generator, dtype=torch.uint8)
+    network.train().to(memory_format=_LAYOUTS[layout])
+    image = image.contiguous(memory_format=_LAYOUTS[layout])
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=4e-5)
+    loss = CrossEntropy()
+    if compile:
+        network.compile()
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            logits = network(image)
+        loss(logits, mask).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def multiply_adds(network: nn.Module, side: int) -> int:
+    """Of the convolutions, for one image, forward."""
+    counted: list[int] = []
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        counted.append(layer.weight.numel() * output.shape[-2] * output.shape[-1])
+
+    handles = [layer.register_forward_hook(count) for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    training = network.training
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+    network.train(training)
+    for handle in handles:
+        handle.remove()
+    return sum(counted)
+
+
+def _show(table: Table, row: dict[str, Any], peak: float) -> None:
+    theirs = row["theirs"]
+    name, _, precision = row["case"].rpartition(" ")
+    timings = {each: Timing(**values) for each, values in row["ms"].items()}
+    kinds = sorted(row["kinds"]["ours"].items(), key=lambda item: -item[1])[:4]
+    default = ("", "")
+    if "default_ratio" in row:
+        default = (str(timings["default form"]), f"{row['default_ratio']:.2f}x")
+    table.add_row(
+        name,
+        precision,
+        str(timings["ours"]),
+        f"{timings[theirs]} {theirs.removeprefix('theirs, ')}",
+        f"{row['ratio']:.2f}x",
+        *default,
+        f"{row['images_per_second']:.1f}",
+        f"{row['memory_gb']['ours']:.2f} ({row['memory_gb'][theirs]:.2f})",
+        f"{row['gflops']['ours']:.0f} ({row['gflops']['ours'] / peak:.0%})",
+        ", ".join(f"{kind} {share:.0%}" for kind, share in kinds),
+    )
