@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
+from atrous.allocator import keep_freed_memory
 from atrous.atomic_file import remove_partial_files
 from atrous.callbacks import RunRecord
 from atrous.checkpoints.resume import StartingPoint, require_same_recipe
@@ -61,6 +62,8 @@ def train(config: Config) -> SegmentationTask:
     task = build_task(config, data)
     record = RunRecord(run, config=recipe, overrides=overrides(config), repository=CHECKOUT)
     trainer = build_trainer(config, record)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     with locked(run) if trainer.is_global_zero else nullcontext():
         if trainer.is_global_zero:
             remove_partial_files(Path(run) / CHECKPOINTS)

@@ -10,7 +10,7 @@ from atrous.models.atrous_convolution.layer import (
     set_rate,
 )
 from atrous.models.atrous_convolution.rule import WAYS
-from atrous.models.atrous_convolution.taps import Taps
+from atrous.models.atrous_convolution.taps import Taps, memory_format_of
 
 __all__ = [
     "WAYS",
@@ -20,6 +20,7 @@ __all__ = [
     "atrous_convolution",
     "compute_by",
     "is_depthwise",
+    "memory_format_of",
     "rate_at",
     "set_rate",
 ]

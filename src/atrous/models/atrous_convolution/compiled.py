@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from atrous.geometry import Size, size_of
-from atrous.models.atrous_convolution.taps import Taps, flipped, spread
+from atrous.models.atrous_convolution.taps import Taps, flipped, memory_format_of, spread
 from atrous.native import load_native
 
 _PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -41,8 +41,8 @@ def can_compute(feature: Tensor) -> bool:
 
 def forward(feature: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps, groups: int) -> Tensor:
     """Convolve B×C×h×w."""
-    size = taps.size_of_result(size_of(feature))
-    return _convolve(feature, weight, bias, taps, size)
+    result = _convolve(feature, weight, bias, taps, taps.size_of_result(size_of(feature)))
+    return result.contiguous(memory_format=memory_format_of(feature))
 
 
 def input_gradient(slope: Tensor, weight: Tensor, size: Size, taps: Taps, groups: int) -> Tensor:

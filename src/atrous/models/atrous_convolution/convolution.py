@@ -15,7 +15,7 @@ from atrous.geometry import Size, size_of
 from atrous.models.atrous_convolution import compiled, deinterlaced, holes, pytorch
 from atrous.models.atrous_convolution.processor import BF16, WIDE_VECTORS
 from atrous.models.atrous_convolution.rule import Case, Way, Ways, choose
-from atrous.models.atrous_convolution.taps import Taps, memory_format_of
+from atrous.models.atrous_convolution.taps import Taps
 
 
 class _Passes(Protocol):
@@ -59,7 +59,7 @@ def atrous_convolution(
         way: ``auto`` to choose by the tables of ``rule.py``, or one of ``WAYS``.
 
     Returns:
-        B×O×h'×w', in the order in memory of the map.
+        B×O×h'×w', with channels last where the map, or for PyTorch's own forward pass the filters, have them last.
     """
     precision = _autocast_precision(feature)
     if precision is not None:
@@ -104,8 +104,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(feature: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps, groups: int, ways: Ways) -> Tensor:
         with torch.autocast(feature.device.type, enabled=False):
-            result = _PASSES[ways.forward].forward(feature, weight, bias, taps, groups)
-        return result.contiguous(memory_format=memory_format_of(feature))
+            return _PASSES[ways.forward].forward(feature, weight, bias, taps, groups)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

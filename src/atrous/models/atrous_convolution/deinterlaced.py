@@ -14,7 +14,7 @@ from torch import Tensor
 
 from atrous.geometry import Size, size_of
 from atrous.models.atrous_convolution.processor import computed_in
-from atrous.models.atrous_convolution.taps import Pair, Taps, flipped, spread
+from atrous.models.atrous_convolution.taps import Pair, Taps, flipped, memory_format_of, spread
 
 
 def forward(feature: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps, groups: int) -> Tensor:
@@ -32,7 +32,8 @@ def forward(feature: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps, gr
         groups=groups,
     )
     result = _interleave(ordinary.to(feature.dtype), taps.rate, (0, 0), size)
-    return result[..., :: taps.stride[0], :: taps.stride[1]]
+    kept = result[..., :: taps.stride[0], :: taps.stride[1]]
+    return kept.contiguous(memory_format=memory_format_of(feature))
 
 
 def input_gradient(slope: Tensor, weight: Tensor, size: Size, taps: Taps, groups: int) -> Tensor:

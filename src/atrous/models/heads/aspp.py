@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import Grid, size_of
-from atrous.models.atrous_convolution import rate_at, set_rate
+from atrous.models.atrous_convolution import memory_format_of, rate_at, set_rate
 from atrous.models.backbones.backbone import FeatureMaps
 from atrous.models.heads.convolution import ConvBlock, conv_block
 
@@ -76,7 +76,9 @@ class ImagePooling(nn.Module):
                 "image pooling got a batch of one image while its batch norm trains: use a batch size of two or more "
                 "per device, trainer.sync_batchnorm=true, task.freeze_batch_norm=true or model.head.image_pooling=null"
             )
-        return self.grid.resize(self.block(pooled), size)
+        spread = self.grid.resize(self.block(pooled), size)
+        # one branch in another order in memory, and all of them would be copied before they are projected
+        return spread.contiguous(memory_format=memory_format_of(feature))
 
 
 class ASPP(nn.Module):

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from atrous.allocator import keep_freed_memory
 from atrous.commands.benchmark.history import geometric_mean
 from atrous.commands.benchmark.machine import measure
 from atrous.commands.benchmark.peers import CLASSES, build_pair
@@ -73,6 +74,7 @@ def run(
         raise AtrousError(f"train.precisions={list(precisions)}: choose among {', '.join(PRECISIONS)}")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
+    keep_freed_memory()  # as in training; the peer has it too
     peak = measure()["float32_gflops"]
     table = Table(
         *("network", "", "ours, ms", "theirs, ms", "ratio", "default form, ms", "ratio", "images/s", "memory, GB"),
