@@ -73,6 +73,18 @@ def test_a_rate_that_changes_changes_the_result() -> None:
     assert not torch.allclose(wide, narrow)
 
 
+def test_what_pytorch_refuses_is_refused() -> None:
+    """The kernel reads memory as it is told: shapes that do not fit must never reach it."""
+    layer = nn.Conv2d(8, 8, 3, groups=8, dilation=2)
+    for way in ("auto", "holes", "deinterlaced", "compiled"):
+        compute_by(layer, way if way != "compiled" or compiled.is_available() else "auto")
+        assert layer(torch.randn(8, 9, 9)).shape == (8, 5, 5)  # one map without a batch
+        for wrong in (torch.randn(1, 16, 9, 9), torch.randn(1, 4, 9, 9), torch.randn(1, 8, 3, 9)):
+            with pytest.raises(RuntimeError):
+                layer(wrong)
+        assert layer(torch.randn(0, 8, 9, 9)).shape == (0, 8, 5, 5)
+
+
 def test_unknown_ways_are_refused() -> None:
     with pytest.raises(AtrousError, match=r"task\.atrous_convolution='fast' is unknown; choose one of auto, holes"):
         compute_by(nn.Conv2d(1, 1, 3), "fast")

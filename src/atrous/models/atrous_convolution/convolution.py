@@ -85,7 +85,8 @@ def _autocast_precision(feature: Tensor) -> torch.dtype | None:
 def _ways(feature: Tensor, weight: Tensor, taps: Taps, groups: int, way: str) -> Ways:
     if torch.compiler.is_exporting() or torch._C._get_tracing_state() is not None:
         return Ways(Way.TORCH, Way.TORCH, Way.TORCH)
-    depthwise = groups == feature.shape[1] == weight.shape[0] and groups > 1
+    depthwise = groups == feature.shape[1] > 1
+    one_filter = depthwise and weight.shape[0] == groups
     case = Case(
         layer="depthwise" if depthwise else "full" if groups == 1 else "grouped",
         taps=taps,
@@ -95,7 +96,7 @@ def _ways(feature: Tensor, weight: Tensor, taps: Taps, groups: int, way: str) ->
         device=feature.device.type,
         wide_vectors=WIDE_VECTORS,
         bf16=BF16,
-        compiled=depthwise and compiled.can_compute(feature),
+        compiled=one_filter and compiled.can_compute(feature),
     )
     return choose(case, way)
 

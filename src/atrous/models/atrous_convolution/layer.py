@@ -26,7 +26,7 @@ class AtrousConv2d(nn.Conv2d):
     way: str = "auto"
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.padding_mode != "zeros" or isinstance(self.padding, str):
+        if self.padding_mode != "zeros" or isinstance(self.padding, str) or input.dim() != 4:
             result: Tensor = super()._conv_forward(input, weight, bias)
             return result
         return atrous_convolution(input, weight, bias, taps=_taps(self), groups=self.groups, way=self.way)

@@ -40,7 +40,7 @@ class Case:
     """All that the rule looks at.
 
     Attributes:
-        layer: ``depthwise`` with one filter a channel, ``full`` with one group, or ``grouped``.
+        layer: ``depthwise`` with filters of one channel each, ``full`` with one group, or ``grouped``.
         taps: Its geometry.
         side: Height or width of the map, whichever is less.
         products: Channels of the map times those of the result, in a group.
@@ -48,7 +48,7 @@ class Case:
         device: Type of the device.
         wide_vectors: Whether the processor has AVX-512.
         bf16: Whether it computes in bf16.
-        compiled: Whether the kernel of ``depthwise.cpp`` is at hand and is for this layer.
+        compiled: Whether the kernel of ``depthwise.cpp`` is at hand and is for this layer (one filter a channel).
     """
 
     layer: Literal["depthwise", "full", "grouped"]
