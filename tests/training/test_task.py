@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -369,3 +370,24 @@ def test_only_the_named_parts_learn(task: Task, data: Data, trainer: MakeTrainer
     assert changed == {"head.classifier.weight", "head.classifier.bias"}
     with pytest.raises(AtrousError, match=r"task.train_only names 'heads'.*parts are .*head.aspp"):
         task(train_only=["heads"])
+
+
+@pytest.mark.parametrize(
+    ("device", "deterministic", "warned"), [("cuda", True, 1), ("cuda", False, 0), ("cpu", True, 0)]
+)
+def test_deterministic_dilated_convolutions_are_warned_of(
+    task: Task,
+    trainer: Callable[..., Trainer],
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    deterministic: bool,
+    warned: int,
+) -> None:
+    training = task()
+    training.trainer = trainer()
+    monkeypatch.setattr(type(training), "device", property(lambda self: torch.device(device)))
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", deterministic)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        training.on_fit_start()
+    assert sum("10 to 80 times slower" in str(each.message) for each in caught) == warned

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -24,7 +25,7 @@ from atrous.metrics.protocol import Protocol
 from atrous.metrics.segmentation_score import SegmentationScore
 from atrous.metrics.trimap import within_trimap
 from atrous.models import Segmentor
-from atrous.models.atrous_convolution import compute_by
+from atrous.models.atrous_convolution import compute_by, has_atrous_convolution
 from atrous.training.batch_norm import freeze_batch_norm, hold_statistics
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.parameter_groups import train_only as _train_only
@@ -177,12 +178,18 @@ class SegmentationTask(LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Refuse settings that would waste the training.
+        """Refuse settings that would waste the training, and warn of one that slows it down.
 
         Raises:
             AtrousError: A callback monitors what is never measured.
         """
         self._require_known_monitors()
+        deterministic = torch.backends.cudnn.deterministic or torch.are_deterministic_algorithms_enabled()
+        if self.device.type == "cuda" and deterministic and has_atrous_convolution(self.segmentor):
+            rank_zero_warn(
+                "deterministic algorithms make dilated convolutions on a GPU 10 to 80 times slower (PyTorch issue "
+                "28777): set trainer.deterministic=false unless every bit of a run must come again"
+            )
 
     def configure_optimizers(self) -> Any:
         """Optimizer over parameter groups, with a schedule that is updated at every step."""

@@ -89,6 +89,11 @@ def is_depthwise(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
     return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
 
 
+def has_atrous_convolution(network: nn.Module) -> bool:
+    """Whether a network has a convolution with a rate above 1."""
+    return any(isinstance(layer, nn.Conv2d) and max(layer.dilation) > 1 for layer in network.modules())
+
+
 def set_rate(convolution: nn.Module, rate: int) -> None:
     """Set the atrous rate of a convolution and the padding that keeps a map's size.
 
