@@ -57,6 +57,21 @@ def test_a_compiler_that_fails_is_one_warning(source: Path, cache: Path) -> None
     assert list(cache.iterdir()) == []
 
 
+@needs_compiler
+def test_a_compiler_without_openmp(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = native._run
+
+    def without_openmp(command: list[str]) -> None:
+        if "-fopenmp" in command:
+            raise subprocess.CalledProcessError(1, command)
+        run(command)
+
+    monkeypatch.setattr(native, "_run", without_openmp)
+    library = load_native(source)
+    assert library is not None
+    assert library.answer() == 42
+
+
 def test_without_a_compiler_nothing_is_said(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with warnings.catch_warnings():

@@ -14,9 +14,9 @@ _LARGEST = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let the C library keep what is freed instead of giving it back to the system.
 
-    Otherwise every large map is new memory that the system has to clear page by page: a quarter of a training step on
-    the CPU. The process is as large as at its peak until it ends. A user who has set the C library's own variables
-    (``MALLOC_...``) or preloads another allocator is left alone.
+    Otherwise every large map is new memory, which the system has to clear page by page at every step. The process
+    is as large as at its peak until it ends. A user who has set the C library's own variables (``MALLOC_...``) or
+    preloads another allocator is left alone.
 
     Returns:
         Whether it was done: with glibc on Linux.

@@ -41,8 +41,8 @@ def measure() -> dict[str, float]:
     """Speed of a matrix product and of copying memory.
 
     Returns:
-        ``float32_gflops`` and ``bfloat16_gflops`` of the product of two matrices of 1024 rows (256 in bf16 where the
-        processor has no instructions for it), and ``stream_gbs``, gigabytes read and written a second.
+        ``float32_gflops`` of the product of two matrices of 1024 rows, ``bfloat16_gflops`` of two of 256 rows (plain
+        loops take long), and ``stream_gbs``, gigabytes read and written a second.
     """
     large, small = torch.rand(1024, 1024), torch.rand(256, 256)
     half = small.bfloat16()

@@ -112,7 +112,7 @@ _FORWARD = (
     _Row(Way.COMPILED, lambda case: case.compiled and case.half),
     # Without AVX-512 the library leaves its fast path where a kernel reaches far: 9 to 30 times slower.
     _Row(Way.COMPILED, lambda case: case.compiled and case.reaches_far),
-    # So does deinterlacing, if the parts together are not much larger than the map.
+    # Deinterlacing stays on that path; it pays if the parts together are not much larger than the map.
     _Row(Way.DEINTERLACED, lambda case: case.reaches_far and 2 * case.part * case.rate <= 3 * case.side),
     _Row(Way.HOLES, lambda case: True),
 )
@@ -130,7 +130,7 @@ _WEIGHT_GRADIENT = (
     # Of many channels on a small map, as a product of matrices for each tap: 1.2 to 1.8 times without AVX-512.
     _Row(Way.HOLES, lambda case: case.deep and not case.wide_vectors and not case.half),
     _Row(Way.TORCH, lambda case: case.computes_in_its_precision and case.rate == 1),
-    # So at other rates, where taps outside the map cost nothing: 1.2 to 4 times.
+    # At other rates too, where taps outside the map cost nothing: 1.2 to 4 times.
     _Row(Way.TORCH, lambda case: not case.depthwise and case.wide_vectors and (case.half or case.rate <= 4)),
     _Row(Way.HOLES, lambda case: not case.depthwise),
     # Parts of one or two pixels are the bad case of deinterlacing, and so are large kernels in bf16.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import sys
 from typing import Any
 
 import pytest
@@ -71,6 +72,12 @@ def test_a_pair_is_the_same_network(peer: str, model: str, backbone: str, output
         assert (pair.ours.eval()(image) - wanted).abs().max() < 1e-4 * wanted.abs().max()
     unused = 320 * 1280 * 5 * 5 if peer == "transformers" else 0  # it computes a last convolution that nothing uses
     assert multiply_adds(pair.ours, width) == multiply_adds(pair.theirs, width) - unused
+
+
+def test_a_peer_that_is_not_installed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "segmentation_models_pytorch", None)
+    with pytest.raises(AtrousError, match="the peer smp is not installed"):
+        build_pair("smp", "deeplabv3plus", "resnet18", 16)
 
 
 def test_a_step_trains() -> None:

@@ -66,7 +66,7 @@ def run(
     Raises:
         AtrousError: An option is impossible.
     """
-    for option, value in (("crop", crop), ("batch", batch), ("rounds", rounds), ("threads", threads)):
+    for option, value in (("crop", crop), ("rounds", rounds), ("threads", threads)):
         require_range(f"train.{option}", value, at_least=1)
     require_range("train.batch", batch, at_least=2)
     unknown = [precision for precision in precisions if precision not in PRECISIONS]
