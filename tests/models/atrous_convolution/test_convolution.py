@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from atrous.models.atrous_convolution import Taps, atrous_convolution, compiled, compute_by, convolution
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
-WAYS = ("auto", "holes", "deinterlaced", "compiled", "torch")
+WAYS = ("auto", "holes", "deinterlaced", "products", "compiled", "torch")
 OURS = WAYS[:-1]
 GRID = list(
     itertools.product(

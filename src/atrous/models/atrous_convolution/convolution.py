@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from atrous.geometry import Size, size_of
-from atrous.models.atrous_convolution import compiled, deinterlaced, holes, pytorch
-from atrous.models.atrous_convolution.processor import BF16, WIDE_VECTORS
+from atrous.models.atrous_convolution import compiled, deinterlaced, holes, products, pytorch
+from atrous.models.atrous_convolution.processor import BF16, WIDE_VECTORS, computed_in
 from atrous.models.atrous_convolution.rule import Case, Way, Ways, choose
 from atrous.models.atrous_convolution.taps import Taps
 
@@ -32,6 +32,7 @@ _PASSES: dict[Way, _Passes] = {
     Way.HOLES: holes,
     Way.DEINTERLACED: deinterlaced,
     Way.COMPILED: compiled,
+    Way.PRODUCTS: products,
     Way.TORCH: pytorch,
 }
 
@@ -69,7 +70,7 @@ def atrous_convolution(
     if set(ways) == {Way.TORCH}:
         return pytorch.forward(feature, weight, bias, taps, groups)
     learns = torch.is_grad_enabled() and (feature.requires_grad or weight.requires_grad)
-    if not learns and ways.forward in (Way.TORCH, Way.HOLES) and BF16:
+    if not learns and ways.forward in (Way.TORCH, Way.HOLES) and computed_in(feature, taps) == feature.dtype:
         return pytorch.forward(feature, weight, bias, taps, groups)
     result: Tensor = _Convolution.apply(feature, weight, bias, taps, groups, ways)
     return result
@@ -90,8 +91,9 @@ def _ways(feature: Tensor, weight: Tensor, taps: Taps, groups: int, way: str) ->
     case = Case(
         layer="depthwise" if depthwise else "full" if groups == 1 else "grouped",
         taps=taps,
-        side=min(size_of(feature)),
-        products=weight.shape[0] * weight.shape[1],
+        size=size_of(feature),
+        inputs=weight.shape[1],
+        outputs=weight.shape[0],
         precision=feature.dtype,
         device=feature.device.type,
         wide_vectors=WIDE_VECTORS,

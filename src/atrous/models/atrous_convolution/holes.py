@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from atrous.geometry import Size, size_of
 from atrous.models.atrous_convolution.processor import computed_in
+from atrous.models.atrous_convolution.products import weight_gradient as weight_gradient
 from atrous.models.atrous_convolution.taps import Taps, flipped, pad_or_cut, spread
 
 
 def forward(feature: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps, groups: int) -> Tensor:
     """Convolve B×C×h×w."""
-    precision = computed_in(feature)
+    precision = computed_in(feature, taps)
     result = F.conv2d(
         feature.to(precision),
         weight.to(precision),
@@ -43,35 +43,3 @@ def input_gradient(slope: Tensor, weight: Tensor, size: Size, taps: Taps, groups
     bottom, right = (last - both for last, both in zip(after, common, strict=True))
     turned = Taps(taps.kernel, taps.rate, padding=(common[0], common[1]))
     return forward(pad_or_cut(slope, (left, right, top, bottom)), flipped(weight, groups), None, turned, groups)
-
-
-def weight_gradient(slope: Tensor, feature: Tensor, taps: Taps, groups: int) -> Tensor:
-    """Gradient of the filters, O×(C/groups)×k×k: for each tap, products of the result's gradient and the shifted map.
-
-    Sums have at least float32. In a full convolution the products of one tap are one product of matrices.
-    """
-    outputs, channels = slope.shape[1], feature.shape[1]
-    size, precision = size_of(feature), computed_in(feature)
-    slope_rows = slope.permute(0, 2, 3, 1)  # B×h×w×O
-    rows = feature.permute(0, 2, 3, 1)  # B×H×W×C
-    at_least_float32 = torch.promote_types(feature.dtype, torch.float32)
-    gradient = torch.zeros(
-        (*taps.kernel, groups, outputs // groups, channels // groups), dtype=at_least_float32, device=feature.device
-    )
-    for i in range(taps.kernel[0]):
-        for j in range(taps.kernel[1]):
-            where = taps.seen_by(i, j, size)
-            if where is None:
-                continue
-            theirs = slope_rows[:, where[0], where[1]]
-            ours = rows[:, where[2], where[3]]
-            if outputs == channels == groups:
-                gradient[i, j, :, 0, 0] = (theirs * ours).sum((0, 1, 2), dtype=at_least_float32)
-            elif groups == 1:
-                left = theirs.reshape(-1, outputs).to(precision)  # N×O, N places
-                gradient[i, j, 0] = left.T @ ours.reshape(-1, channels).to(precision)
-            else:
-                left = theirs.reshape(-1, groups, outputs // groups).to(at_least_float32)
-                right = ours.reshape(-1, groups, channels // groups).to(at_least_float32)
-                gradient[i, j] = torch.einsum("ngo,ngc->goc", left, right)
-    return gradient.flatten(2, 3).permute(2, 3, 0, 1).to(slope.dtype)  # k×k×O×(C/groups) → O×(C/groups)×k×k

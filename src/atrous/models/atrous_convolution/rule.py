@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from atrous.geometry import Size
 from atrous.models.atrous_convolution.taps import Taps
 
-WAYS = ("auto", "holes", "deinterlaced", "compiled", "torch")
+WAYS = ("auto", "holes", "deinterlaced", "products", "compiled", "torch")
 
 
 class Way(StrEnum):
@@ -23,6 +24,7 @@ class Way(StrEnum):
 
     HOLES = "holes"
     DEINTERLACED = "deinterlaced"
+    PRODUCTS = "products"
     COMPILED = "compiled"
     TORCH = "torch"
 
@@ -42,8 +44,9 @@ class Case:
     Attributes:
         layer: ``depthwise`` with filters of one channel each, ``full`` with one group, or ``grouped``.
         taps: Its geometry.
-        side: Height or width of the map, whichever is less.
-        products: Channels of the map times those of the result, in a group.
+        size: Height and width of the map.
+        inputs: Channels of the map that a filter looks at.
+        outputs: Channels of the result.
         precision: Precision of the map.
         device: Type of the device.
         wide_vectors: Whether the processor has AVX-512.
@@ -53,8 +56,9 @@ class Case:
 
     layer: Literal["depthwise", "full", "grouped"]
     taps: Taps
-    side: int
-    products: int
+    size: Size
+    inputs: int
+    outputs: int
     precision: torch.dtype
     device: str
     wide_vectors: bool
@@ -72,9 +76,19 @@ class Case:
         return max(self.taps.rate)
 
     @property
+    def side(self) -> int:
+        """Height or width of the map, whichever is less."""
+        return min(self.size)
+
+    @property
     def part(self) -> int:
         """Height or width of the maps that deinterlacing would give."""
         return -(-self.side // self.rate)
+
+    @property
+    def products(self) -> int:
+        """Channels of the map times those of the result."""
+        return self.inputs * self.outputs
 
     @property
     def strided(self) -> bool:
@@ -82,14 +96,25 @@ class Case:
         return self.taps.stride != (1, 1)
 
     @property
+    def small(self) -> bool:
+        """Whether the kernel has at most 3×3 taps."""
+        return max(self.taps.kernel) <= 3
+
+    @property
     def reaches_far(self) -> bool:
-        """Whether it is too wide for the convolution library's fast path for depthwise layers."""
-        return self.depthwise and self.rate > 4 and not self.wide_vectors
+        """Whether it is padded by more than the convolution library's fast path for depthwise layers takes."""
+        widest = max(max(pad, reach - pad) for pad, reach in zip(self.taps.padding, self.taps.reach, strict=True))
+        return self.depthwise and widest > (6 if self.wide_vectors else 4)
 
     @property
     def deep(self) -> bool:
         """Whether a full convolution has many channels and a small map."""
         return not self.depthwise and self.products >= 2**17 and self.side <= 48
+
+    @property
+    def moderate(self) -> bool:
+        """Whether a full convolution has not too many channels, and most taps inside the map."""
+        return not self.depthwise and self.part >= 3 and self.products < (2**19 if self.half else 2**18)
 
     @property
     def half(self) -> bool:
@@ -98,8 +123,8 @@ class Case:
 
     @property
     def computes_in_its_precision(self) -> bool:
-        """Whether the processor computes in the map's precision."""
-        return self.bf16 or not self.half
+        """Whether PyTorch computes in the map's precision, and does it right."""
+        return not self.half or (self.bf16 and self.taps.is_usual_for(self.size))
 
 
 class _Row(NamedTuple):
@@ -108,34 +133,43 @@ class _Row(NamedTuple):
 
 
 _FORWARD = (
-    # Without bf16 instructions the library computes in plain loops, 50 to 200 times slower; with them it is as fast.
-    _Row(Way.COMPILED, lambda case: case.compiled and case.half),
-    # Without AVX-512 the library leaves its fast path where a kernel reaches far: 9 to 30 times slower.
+    # Without bf16 instructions the library computes in plain loops, 50 to 200 times slower.
+    _Row(Way.COMPILED, lambda case: case.compiled and case.half and not case.bf16),
+    # Where a kernel reaches far the library leaves its fast path for depthwise layers: 4 to 90 times slower.
     _Row(Way.COMPILED, lambda case: case.compiled and case.reaches_far),
     # Deinterlacing stays on that path; it pays if the parts together are not much larger than the map.
     _Row(Way.DEINTERLACED, lambda case: case.reaches_far and 2 * case.part * case.rate <= 3 * case.side),
+    # With bf16 instructions the library has no fast path for so many channels and a rate: 4 to 9 times slower.
+    _Row(Way.PRODUCTS, lambda case: case.half and case.bf16 and case.rate > 1 and case.inputs >= 2048),
     _Row(Way.HOLES, lambda case: True),
 )
 
 _INPUT_GRADIENT = (
-    # At rate 1, and in full convolutions, PyTorch's own is as fast as the forward pass.
-    _Row(Way.TORCH, lambda case: case.computes_in_its_precision and (case.rate == 1 or not case.depthwise)),
-    # Otherwise it is a forward pass with the flipped kernel, 3 to 10 times faster than PyTorch's.
+    # In full convolutions PyTorch's own is as fast as the forward pass.
+    _Row(Way.TORCH, lambda case: case.computes_in_its_precision and not case.depthwise),
+    # At rate 1 too, except with AVX-512: there a forward pass with the flipped kernel is 2 to 25 times faster, but
+    # where it is strided and in float32.
+    _Row(Way.TORCH, lambda case: case.rate == 1 and not case.wide_vectors and case.computes_in_its_precision),
+    _Row(Way.TORCH, lambda case: case.rate == 1 and case.strided and not case.half),
+    # So it is at other rates, 3 to 100 times faster than PyTorch's own.
     *_FORWARD,
 )
 
 _WEIGHT_GRADIENT = (
-    # One pass over the maps instead of one for each tap, 2 to 30 times faster.
+    # For small kernels in bf16 PyTorch's own is faster, and it is right at rate 1.
+    _Row(Way.TORCH, lambda case: case.depthwise and case.half and case.bf16 and case.rate == 1 and case.small),
+    # One pass over the maps instead of one for each tap, 2 to 40 times faster.
     _Row(Way.COMPILED, lambda case: case.compiled),
-    # Of many channels on a small map, as a product of matrices for each tap: 1.2 to 1.8 times without AVX-512.
-    _Row(Way.HOLES, lambda case: case.deep and not case.wide_vectors and not case.half),
+    # Of many channels on a small map: 1.2 to 1.8 times without AVX-512.
+    _Row(Way.PRODUCTS, lambda case: case.deep and not case.wide_vectors and not case.half),
     _Row(Way.TORCH, lambda case: case.computes_in_its_precision and case.rate == 1),
-    # At other rates too, where taps outside the map cost nothing: 1.2 to 4 times.
-    _Row(Way.TORCH, lambda case: not case.depthwise and case.wide_vectors and (case.half or case.rate <= 4)),
-    _Row(Way.HOLES, lambda case: not case.depthwise),
+    # At other rates, where taps outside the map cost nothing: 1.2 to 8 times. With AVX-512 PyTorch's own is faster
+    # unless there are very many channels, or few taps inside the map.
+    _Row(Way.TORCH, lambda case: case.wide_vectors and case.computes_in_its_precision and case.moderate),
+    _Row(Way.PRODUCTS, lambda case: not case.depthwise),
     # Parts of one or two pixels are the bad case of deinterlacing, and so are large kernels in bf16.
-    _Row(Way.HOLES, lambda case: case.part < 3 or case.strided or not case.wide_vectors),
-    _Row(Way.HOLES, lambda case: case.half and (max(case.taps.kernel) > 3 or not case.bf16)),
+    _Row(Way.PRODUCTS, lambda case: case.part < 3 or case.strided or not case.wide_vectors),
+    _Row(Way.PRODUCTS, lambda case: case.half and not (case.small and case.bf16)),
     _Row(Way.DEINTERLACED, lambda case: True),
 )
 
@@ -151,8 +185,10 @@ def choose(case: Case, way: str = "auto") -> Ways:
         way: One of ``WAYS``. A layer that cannot be computed by the one that is named has taps read where they lie.
     """
     if way == "auto":
-        if case.device != "cpu" or case.precision not in (torch.float32, torch.bfloat16) or case.layer == "grouped":
+        if case.device != "cpu" or case.precision not in (torch.float32, torch.bfloat16):
             return _AS_IT_COMES  # right there, and nothing else was measured
+        if case.layer == "grouped" and case.computes_in_its_precision:
+            return _AS_IT_COMES
         tables = (_FORWARD, _INPUT_GRADIENT, _WEIGHT_GRADIENT)
         ways = Ways(*(next(row.way for row in table if row.when(case)) for table in tables))
         return _AS_IT_COMES if case.computes_in_its_precision and ways == _ONLY_FORWARD else ways

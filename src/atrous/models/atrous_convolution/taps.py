@@ -43,20 +43,36 @@ class Taps:
         )
         return height, width
 
-    def seen_by(self, row: int, column: int, size: Size) -> tuple[slice, slice, slice, slice] | None:
+    def is_usual_for(self, size: Size) -> bool:
+        """Whether PyTorch convolves a map of a size in bf16 without looking outside it.
+
+        With AMX instructions it does not where a stride above 1 meets a rate above 1, or where no tap of some result
+        is inside the map: results are wrong, and memory beside them is overwritten (torch 2.14). Without a stride, on
+        a map that keeps its size or shrinks, every result has a tap inside, unless neighboring taps lie on both sides
+        of the map.
+        """
+        return self.rate == (1, 1) or (
+            self.stride == (1, 1)
+            and all(
+                2 * padding <= reach and (rate <= extent or padding % rate == 0)
+                for extent, reach, padding, rate in zip(size, self.reach, self.padding, self.rate, strict=True)
+            )
+        )
+
+    def seen_by(self, row: int, column: int, size: Size, result: Size) -> tuple[slice, slice, slice, slice] | None:
         """Where one tap looks at a map of a size.
 
         Args:
             row: Row of the tap in the kernel.
             column: Its column.
             size: Height and width of the map.
+            result: Height and width of the result.
 
         Returns:
             Rows and columns of the results for which the tap is inside the map, and the rows and columns of the map
             that it sees there; ``None`` if it is outside for all of them.
         """
         slices = []
-        result = self.size_of_result(size)
         for axis, tap in enumerate((row, column)):
             stride, offset = self.stride[axis], tap * self.rate[axis] - self.padding[axis]
             first = max(0, -(offset // stride))  # the first result whose tap is not before the map

@@ -75,7 +75,8 @@ def run(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     keep_freed_memory()  # as in training; the peer has it too
-    peak = measure()["float32_gflops"]
+    speeds = measure()
+    peaks = {"fp32": speeds["float32_gflops"], "bf16": speeds["bfloat16_gflops"]}
     table = Table(
         *("network", "", "ours, ms", "theirs, ms", "ratio", "default form, ms", "ratio", "images/s", "memory, GB"),
         *("GFLOP/s (of a matrix product)", "time goes to"),
@@ -98,7 +99,7 @@ def run(
                     seconds=seconds,
                 )
                 rows.append(row)
-                _show(table, row, peak)
+                _show(table, row, peaks[precision])
                 say(console, f"{row['case']}: {row['ratio']:.2f}x")
     finally:
         torch.set_num_threads(before)
