@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
 import atrous
-from atrous.composition import build_segmentor
+from atrous.composition.parts import build_segmentor
 from atrous.errors import AtrousError
 from atrous.models import MultiScaleSegmentor, Segmentor
 from atrous.models.backbones import VGG16, TimmBackbone

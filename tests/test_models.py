@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 import atrous
-from atrous.composition import build_segmentor
+from atrous.composition.parts import build_segmentor
 from atrous.models.segmentor import Segmentor
 
 MODELS = atrous.list_models()

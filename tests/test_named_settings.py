@@ -27,8 +27,8 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.checkpoints.foreign import SOURCES
-from atrous.commands.benchmark import SUITES
-from atrous.commands.prepare import TASKS
+from atrous.commands.benchmark.command import SUITES
+from atrous.commands.prepare.command import TASKS
 from atrous.composition import register_resolvers
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from atrous.commands import benchmark, evaluate, predict, prepare, train
+from atrous.commands import benchmark, evaluate, predict, prepare
+from atrous.commands.train import command as train
 from atrous.composition import exit_with_one_sentence
 from atrous.data.data_module import SegmentationDataModule
 from atrous.errors import AtrousError

@@ -1,4 +1,4 @@
-"""The one exception that users are meant to read, and the check of ranges that most often raises it."""
+"""What ends a program with a message that users are meant to read, and the check of ranges that most often does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ class AtrousError(ValueError):
 
     Entry points print the sentence and exit with status 2; tracebacks are for bugs only.
     """
+
+
+class RunInterrupted(BaseException):
+    """A signal ended the run at a safe point; the message says where, and how to resume.
+
+    Attributes:
+        status: Exit status of the process: 128 plus the number of the signal, as in a shell; 0 in all processes but
+            the first, whose status is the one that counts.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def require_range(

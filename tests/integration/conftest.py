@@ -13,7 +13,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from atrous.commands import train
+from atrous.commands.train import command as train
 from atrous.training import SegmentationTask
 
 

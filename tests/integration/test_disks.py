@@ -12,7 +12,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from atrous.commands import train as entry_point
+from atrous.commands.train import command as entry_point
 from atrous.composition import register_resolvers
 from atrous.errors import AtrousError
 

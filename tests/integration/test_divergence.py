@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback
 from omegaconf import DictConfig
 
-from atrous.commands import train as entry_point
+from atrous.commands.train import command as entry_point
 from atrous.errors import AtrousError
 
 pytestmark = pytest.mark.integration

@@ -12,7 +12,7 @@ import pytest
 from omegaconf import DictConfig
 from PIL import Image
 
-from atrous.commands import train as entry_point
+from atrous.commands.train import command as entry_point
 from atrous.errors import AtrousError
 
 pytestmark = pytest.mark.integration

@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 
 from atrous.checkpoints import Card
 from atrous.checkpoints.load import load_segmentor
-from atrous.commands import evaluate
-from atrous.composition import build_evaluation_data
+from atrous.commands.evaluate import command as evaluate
+from atrous.composition.parts import build_evaluation_data
 from atrous.data.sets import Shapes
 from atrous.data.sets.camvid import CAMVID
 from atrous.errors import AtrousError

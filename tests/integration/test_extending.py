@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import atrous
-from atrous.commands import train
+from atrous.commands.train import command as train
 from atrous.composition import compose
 from atrous.errors import AtrousError
 from atrous.runs import CHECKPOINTS

@@ -12,9 +12,9 @@ import torch
 from omegaconf import DictConfig
 
 from atrous.checkpoints.card import Card, load_plain
-from atrous.commands import train
-from atrous.commands.evaluate import evaluate
-from atrous.commands.train import continue_recorded_run
+from atrous.commands.evaluate.command import evaluate
+from atrous.commands.train import command as train
+from atrous.composition import continue_recorded_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

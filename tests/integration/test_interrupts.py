@@ -19,9 +19,9 @@ from lightning.pytorch import Callback
 from omegaconf import DictConfig
 from torch import Tensor
 
-from atrous.callbacks import RunInterrupted
-from atrous.commands import evaluate
-from atrous.commands import train as entry_point
+from atrous.commands.evaluate import command as evaluate
+from atrous.commands.train import command as entry_point
+from atrous.errors import RunInterrupted
 
 pytestmark = pytest.mark.integration
 

@@ -23,8 +23,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from atrous.commands import train
 from atrous.commands.benchmark.history import append
+from atrous.commands.train import command as train
+from atrous.composition import continue_recorded_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -88,8 +89,10 @@ def points(said: Sequence[str], swept: dict[str, str]) -> list[list[str]]:
 
 def run_command(name: str, config: DictConfig) -> None:
     """What an entry point does with a configuration."""
-    command = importlib.import_module(f"atrous.commands.{name}")
-    (command.train if name == "train" else command.main)(config)
+    if name == "train":
+        train.train(config)
+    else:
+        importlib.import_module(f"atrous.commands.{name}").main(config)
 
 
 class Bench:
@@ -109,7 +112,7 @@ class Bench:
         if script == "train" and any(word.startswith("ckpt_path=") for word in words):
             self.trained()
             self.steps += 2
-            words = train.continue_recorded_run([*words, f"paths.logs={self.runs}"])
+            words = continue_recorded_run([*words, f"paths.logs={self.runs}"])
         parsed = get_args_parser().parse_args(words)
         said, swept = parsed.overrides, {}
         if any(each.startswith("sweep=") for each in said):
@@ -163,6 +166,7 @@ class Bench:
             config.augment.update(cases=[[64, 96, 65]], samples=2, repetitions=1)
             config.convolution.update(shapes=[[1, 16, 9, 3, 2]], rounds=3)
             config.train.update(crop=33, batch=2, rounds=1, networks=config.train.networks[:1], default_form=False)
+            config.start.update(commands={"help": "train --help"}, rounds=1)
             config.record = str(self.folder / "records")
             for ratio in (1.0, 1.0):  # two runs to compare
                 append(config.record, {"suite": config.compare.of, "rows": [{"case": "a", "ratio": ratio}], **MACHINE})

@@ -12,9 +12,10 @@ import yaml
 from omegaconf import DictConfig
 
 from atrous.checkpoints import Card
-from atrous.commands import train as entry_point
-from atrous.composition import continue_recorded_run, decide_precision
+from atrous.commands.train import command as entry_point
+from atrous.composition import continue_recorded_run
 from atrous.composition import precision as module
+from atrous.composition.precision import decide_precision
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from atrous.checkpoints.card import Card
 from atrous.checkpoints.load import load_segmentor
-from atrous.composition import build_segmentor, register_resolvers
+from atrous.composition import register_resolvers
+from atrous.composition.parts import build_segmentor
 from atrous.data.label_space import LabelSpace
 
 pytestmark = pytest.mark.integration

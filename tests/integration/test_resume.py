@@ -17,7 +17,7 @@ import yaml
 from omegaconf import DictConfig
 
 from atrous.checkpoints import Card
-from atrous.commands import train as entry_point
+from atrous.commands.train import command as entry_point
 from atrous.composition import continue_recorded_run, register_resolvers
 from atrous.errors import AtrousError
 

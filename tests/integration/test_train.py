@@ -24,9 +24,9 @@ from torch import Tensor
 
 from atrous.checkpoints import Card, read_checkpoint
 from atrous.checkpoints.load import load_segmentor
-from atrous.commands import train as entry_point
-from atrous.commands.evaluate import evaluate
-from atrous.composition import build_data, build_task
+from atrous.commands.evaluate.command import evaluate
+from atrous.commands.train import command as entry_point
+from atrous.composition.parts import build_data, build_task
 from atrous.errors import AtrousError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

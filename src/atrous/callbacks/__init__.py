@@ -2,7 +2,7 @@
 
 from atrous.callbacks.baselines import Baselines
 from atrous.callbacks.best_checkpoint import BestCheckpoint
-from atrous.callbacks.interrupts import Interrupts, RunInterrupted
+from atrous.callbacks.interrupts import Interrupts
 from atrous.callbacks.learning_rates import LearningRates
 from atrous.callbacks.moving_average import MovingAverage
 from atrous.callbacks.panels import Panels
@@ -19,7 +19,6 @@ __all__ = [
     "MovingAverage",
     "Panels",
     "ResumePoint",
-    "RunInterrupted",
     "RunProgress",
     "RunRecord",
     "RunReport",

@@ -11,20 +11,8 @@ from typing import Any, NoReturn
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from atrous.callbacks.resume_point import ResumePoint
+from atrous.errors import RunInterrupted
 from atrous.places import command
-
-
-class RunInterrupted(BaseException):
-    """A signal ended the run at a safe point; the message says where, and how to resume.
-
-    Attributes:
-        status: Exit status of the process: 128 plus the number of the signal, as in a shell; 0 in all processes but
-            the first, whose status is the one that counts.
-    """
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Interrupts(Callback):

@@ -8,14 +8,11 @@ from typing import Any, cast
 
 import hydra
 from hydra.errors import InstantiationException
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from atrous.composition.exits import first_line
 from atrous.errors import AtrousError
 from atrous.signatures import BUILT, require_argument, require_type
-
-_REFUSALS = (ArithmeticError, InstantiationException, MisconfigurationException, RuntimeError, TypeError, ValueError)
 
 
 def build(config: Any, **objects: Any) -> Any:
@@ -32,15 +29,22 @@ def build(config: Any, **objects: Any) -> Any:
         if not objects:
             return hydra.utils.instantiate(config, _convert_="all")
         return hydra.utils.instantiate(config, _convert_="all", _partial_=True)(**objects)
-    except _REFUSALS as error:
+    except _refusals() as error:
         cause: BaseException = error
         while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__
         if isinstance(cause, AtrousError):
             raise cause from None
-        if isinstance(cause, _REFUSALS):
+        if isinstance(cause, _refusals()):
             raise AtrousError(f"{config.get('_target_')} does not take these values: {first_line(cause)}") from error
         raise
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Errors by which a part says that it does not take a value."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # takes seconds
+
+    return (ArithmeticError, InstantiationException, MisconfigurationException, RuntimeError, TypeError, ValueError)
 
 
 def _checked(node: Any) -> Any:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from atrous.checkpoints.card import Card
-from atrous.checkpoints.resume import read_starting_point
 from atrous.composition.compose import compose, quoted
 from atrous.errors import AtrousError
 from atrous.places import CONFIGURATION
 from atrous.runs import CHECKPOINTS, checkpoint_to_continue, newest_run
+
+if TYPE_CHECKING:
+    from atrous.checkpoints.card import Card
 
 
 def continue_recorded_run(argv: Sequence[str]) -> list[str]:
@@ -40,6 +41,8 @@ def continue_recorded_run(argv: Sequence[str]) -> list[str]:
     asked = {each.input_line: each.value() for each in said if each.key_or_group == "ckpt_path"}
     if not any(asked.values()) or arguments.multirun:
         return list(argv)
+    from atrous.checkpoints.resume import read_starting_point  # only who continues a run waits for PyTorch here
+
     wanted = str([*asked.values()][-1])
     path = checkpoint_to_continue(_newest_run(arguments.overrides) if wanted == "last" else wanted).absolute()
     kept = [word for word in argv if word not in asked]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable
 from typing import cast
 
@@ -13,16 +14,20 @@ from atrous.composition.resolvers import register_resolvers
 from atrous.places import CONFIGURATION
 
 
-def entry_point(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
-    """Decorate a function of a configuration: called without arguments, it takes them from the command line.
+def entry_point(config_name: str, function: str) -> Callable[[], None]:
+    """A program: called without arguments, it composes a configuration from the command line and does its work.
+
+    Help and a wrong command line need nothing of the work, so its module is imported last.
 
     Args:
         config_name: The configuration in ``conf/`` that the command line is about.
+        function: Module and name of a function of a configuration, such as ``atrous.commands.train.command:train``.
     """
+    register_resolvers()
 
-    def decorate(run: Callable[[DictConfig], None]) -> Callable[[], None]:
-        register_resolvers()
-        compose = hydra.main(version_base="1.3", config_path=str(CONFIGURATION), config_name=config_name)
-        return cast(Callable[[], None], compose(exit_with_one_sentence(run)))
+    def work(config: DictConfig) -> None:
+        pkgutil.resolve_name(function)(config)
 
-    return decorate
+    work.__module__ = config_name  # what Hydra calls the job
+    compose = hydra.main(version_base="1.3", config_path=str(CONFIGURATION), config_name=config_name)
+    return cast(Callable[[], None], compose(exit_with_one_sentence(work)))

@@ -15,8 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from omegaconf.errors import OmegaConfBaseException
 
-from atrous.callbacks.interrupts import RunInterrupted
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, RunInterrupted
 from atrous.runs import release_unused_folders
 
 Arguments = ParamSpec("Arguments")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.checkpoints.foreign import Translation
-from atrous.composition import build_segmentor
+from atrous.composition.parts import build_segmentor
 from atrous.models.segmentor import Segmentor
 
 

@@ -7,7 +7,7 @@ import timm
 import torch
 
 from atrous.checkpoints.foreign import translate
-from atrous.composition import build_segmentor
+from atrous.composition.parts import build_segmentor
 from atrous.errors import AtrousError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from atrous.commands.benchmark import run_suite
+from atrous.commands.benchmark.command import run_suite
 from atrous.commands.benchmark.history import append, read
 from atrous.errors import AtrousError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atrous.commands.predict import find_images, read_rgb
+from atrous.commands.predict.image_files import find_images, read_rgb
 from atrous.errors import AtrousError
 
 

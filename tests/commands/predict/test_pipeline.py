@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
-from atrous.commands.predict import ImageFile, Result, predict_files, with_progress
+from atrous.commands.predict.image_files import ImageFile
+from atrous.commands.predict.pipeline import Result, predict_files
+from atrous.commands.predict.progress import with_progress
 from atrous.errors import AtrousError
 
 Pixels = NDArray[np.uint8]

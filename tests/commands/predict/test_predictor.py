@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from atrous.commands.predict import Predictor, choose_device
+from atrous.commands.predict.predictor import Predictor, choose_device
 from atrous.errors import AtrousError
 from atrous.inference import WholeImage
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atrous.commands.predict import ImageFile, ResultFiles
+from atrous.commands.predict.image_files import ImageFile
+from atrous.commands.predict.result_files import ResultFiles
 from atrous.data.label_space import IGNORE_COLOR, LabelSpace
 from atrous.errors import AtrousError
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from atrous.checkpoints.foreign import Translation, translate
-from atrous.composition import build_segmentor
+from atrous.composition.parts import build_segmentor
 from atrous.errors import AtrousError
 from atrous.geometry import size_of
 from atrous.models import Segmentor

@@ -1,4 +1,4 @@
-"""Label images: ``python src/predict.py ckpt_path=<checkpoint or run> input=<image, folder or glob> output=...``."""
+"""Prediction: image files become label maps and overlays on disk."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atrous.commands.predict.pipeline import predict_files
 from atrous.commands.predict.predictor import Predictor, choose_device
 from atrous.commands.predict.progress import with_progress
 from atrous.commands.predict.result_files import ResultFiles
-from atrous.composition import Config, build, entry_point, require_types
+from atrous.composition import Config, build, require_types
 from atrous.errors import AtrousError
 from atrous.runs import checkpoint_to_use
 from atrous.terminal import open_console, say
@@ -32,8 +32,7 @@ _TYPES = {
 _REQUIRED = {"ckpt_path": "<checkpoint or run folder>", "input": "<image, folder or 'glob pattern'>"}
 
 
-@entry_point("predict")
-def main(config: Config) -> None:
+def predict(config: Config) -> None:
     """Predict images, write masks and overlays, and report unreadable files; exits 1 if there are any."""
     for key, what in _REQUIRED.items():
         if not config.get(key):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from atrous.commands.benchmark import SUITES, run_suite
+from atrous.commands.benchmark.command import SUITES, run_suite
 from atrous.data.augment.naive import naive_chain
 from atrous.errors import AtrousError
 

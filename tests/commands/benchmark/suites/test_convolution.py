@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from atrous.commands.benchmark import run_suite
+from atrous.commands.benchmark.command import run_suite
 from atrous.errors import AtrousError
 
 SMALL = {"shapes": [[1, 16, 9, 3, 2]], "rounds": 3, "threads": 1}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from atrous.commands.benchmark import run_suite
+from atrous.commands.benchmark.command import run_suite
 from atrous.commands.benchmark.peers import build_pair
 from atrous.commands.benchmark.profile import profile_step
 from atrous.commands.benchmark.suites.train import multiply_adds, training_step

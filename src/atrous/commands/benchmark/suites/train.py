@@ -18,7 +18,7 @@ from atrous.commands.benchmark.machine import measure
 from atrous.commands.benchmark.peers import CLASSES, build_pair
 from atrous.commands.benchmark.profile import profile_step
 from atrous.commands.benchmark.turns import Timing, take_turns
-from atrous.composition import create_segmentor
+from atrous.composition.create import create_segmentor
 from atrous.errors import AtrousError, require_range
 from atrous.losses import CrossEntropy
 from atrous.terminal import say

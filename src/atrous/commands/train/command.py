@@ -1,8 +1,7 @@
-"""Train a segmentation model: ``python src/train.py model=deeplabv3plus backbone=resnet50 data=voc``."""
+"""Training: from a configuration to a trained network and the files of its run."""
 
 from __future__ import annotations
 
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,22 +11,16 @@ from atrous.allocator import keep_freed_memory
 from atrous.atomic_file import remove_partial_files
 from atrous.callbacks import RunRecord
 from atrous.checkpoints.resume import StartingPoint, require_same_recipe
-from atrous.composition import (
-    Config,
+from atrous.composition import Config, plain, require_types
+from atrous.composition.parts import (
     build_data,
     build_task,
     build_trainer,
     check_validation_steps,
-    continue_recorded_run,
-    decide_precision,
-    entry_point,
-    exit_with_one_sentence,
-    keep_precision,
     overrides,
-    plain,
-    require_types,
     starting_point,
 )
+from atrous.composition.precision import decide_precision, keep_precision
 from atrous.errors import require_range
 from atrous.loggers import finish_wandb
 from atrous.places import CHECKOUT
@@ -90,18 +83,3 @@ def start(config: Config, resume: StartingPoint | None) -> str:
         return f"the weights of {config.init_from}"
     pretrained = config.backbone.pretrained
     return {True: "ImageNet weights", False: "random weights"}.get(pretrained, f"the weights of {pretrained}")
-
-
-@entry_point("train")
-def _compose_and_train(config: Config) -> None:
-    train(config)
-
-
-def main() -> None:
-    """Train from the command line; with ``ckpt_path``, the run's original settings apply as well."""
-    sys.argv[1:] = exit_with_one_sentence(continue_recorded_run)(sys.argv[1:])
-    _compose_and_train()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Score a checkpoint: ``python src/evaluate.py ckpt_path=<checkpoint or run folder> data=voc [output_stride=8]``."""
+"""Evaluation: from a checkpoint to its scores."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ import json
 from pathlib import Path
 
 from atrous.checkpoints.load import load_segmentor
-from atrous.composition import (
-    Config,
-    build_evaluation_data,
-    build_evaluation_task,
-    build_trainer,
-    entry_point,
-    require_types,
-)
+from atrous.composition import Config, require_types
+from atrous.composition.parts import build_evaluation_data, build_evaluation_task, build_trainer
 from atrous.reports.tables import score_table
 from atrous.runs import checkpoint_to_use
 from atrous.terminal import open_console, say
@@ -48,13 +42,3 @@ def evaluate(config: Config) -> None:
     console = open_console()
     console.print(score_table(task.last_scores, data.label_space.classes, protocol))
     say(console, f"written to {output}")
-
-
-@entry_point("evaluate")
-def main(config: Config) -> None:
-    """Evaluate as the command line says."""
-    evaluate(config)
-
-
-if __name__ == "__main__":
-    main()

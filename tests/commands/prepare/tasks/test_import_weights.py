@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from atrous.checkpoints.load import load_segmentor
-from atrous.commands import evaluate, prepare
-from atrous.commands.prepare.import_weights import run
+from atrous.commands.evaluate import command as evaluate
+from atrous.commands.prepare import command as prepare
+from atrous.commands.prepare.tasks.import_weights import run
 from atrous.data.sets.voc import VOC_2012
 from atrous.errors import AtrousError
 

@@ -15,11 +15,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from atrous.checkpoints.load import load_segmentor
-from atrous.commands import prepare as entry_point
-from atrous.commands import train
-from atrous.commands.prepare import TASKS, run_task
-from atrous.commands.prepare.upper_bound import bilinear_reconstruction, score_reconstructions
-from atrous.composition import build_data, build_segmentor, build_task
+from atrous.commands.prepare import command as entry_point
+from atrous.commands.prepare.command import TASKS, run_task
+from atrous.commands.prepare.tasks.upper_bound import bilinear_reconstruction, score_reconstructions
+from atrous.commands.train import command as train
+from atrous.composition.parts import build_data, build_segmentor, build_task
 from atrous.data.data_module import SegmentationDataModule
 from atrous.data.sets import Shapes
 from atrous.errors import AtrousError
