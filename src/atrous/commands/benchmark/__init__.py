@@ -2,4 +2,4 @@
 
 from atrous.composition import entry_point
 
-main = entry_point("benchmark", f"{__name__}.command:benchmark")
+main = entry_point("benchmark", "atrous.commands.benchmark.command:benchmark")

@@ -2,7 +2,7 @@
 
 from atrous.composition import entry_point
 
-main = entry_point("evaluate", f"{__name__}.command:evaluate")
+main = entry_point("evaluate", "atrous.commands.evaluate.command:evaluate")
 
 if __name__ == "__main__":
     main()

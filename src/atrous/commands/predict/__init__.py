@@ -2,4 +2,4 @@
 
 from atrous.composition import entry_point
 
-main = entry_point("predict", f"{__name__}.command:predict")
+main = entry_point("predict", "atrous.commands.predict.command:predict")

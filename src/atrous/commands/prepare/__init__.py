@@ -2,4 +2,4 @@
 
 from atrous.composition import entry_point
 
-main = entry_point("prepare", f"{__name__}.command:prepare")
+main = entry_point("prepare", "atrous.commands.prepare.command:prepare")

@@ -6,7 +6,7 @@ import sys
 
 from atrous.composition import continue_recorded_run, entry_point, exit_with_one_sentence
 
-_compose_and_train = entry_point("train", f"{__name__}.command:train")
+_compose_and_train = entry_point("train", "atrous.commands.train.command:train")
 
 
 def main() -> None:
