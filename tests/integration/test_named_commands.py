@@ -166,6 +166,10 @@ class Bench:
             config.augment.update(cases=[[64, 96, 65]], samples=2, repetitions=1)
             config.convolution.update(shapes=[[1, 16, 9, 3, 2]], rounds=3)
             config.train.update(crop=33, batch=2, rounds=1, networks=config.train.networks[:1], default_form=False)
+            config.inference.update(
+                networks=config.inference.networks[:1], cases=[[1, 33, 33]], rounds=1, forms=["eager"], tflite=None
+            )
+            config.system.update(networks=[["deeplabv3plus", "resnet18"]], size=[40, 60], rounds=1)
             config.start.update(commands={"help": "train --help"}, rounds=1)
             config.record = str(self.folder / "records")
             for ratio in (1.0, 1.0):  # two runs to compare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -14,6 +15,7 @@ from atrous.errors import AtrousError, require_range
 from atrous.geometry import size_of
 from atrous.models.atrous_convolution import compute_by
 from atrous.models.backbones.backbone import Backbone
+from atrous.models.folded_batch_norm import fold_batch_norms
 from atrous.models.heads.head import Head
 from atrous.models.upsamplers.bilinear import Bilinear
 from atrous.models.upsamplers.upsampler import Upsampler
@@ -148,6 +150,24 @@ class Segmentor(nn.Module):
             if self.extend
             else "none",
         }
+
+    @torch.no_grad()
+    def folded(self) -> Segmentor:
+        """A copy for prediction alone: in evaluation, with batch norms folded into the convolutions before them.
+
+        Batch norms that follow something else stay.
+
+        Raises:
+            AtrousError: The network uses the result of a convolution twice, so it would compute something else.
+        """
+        copied = copy.deepcopy(self).eval()
+        copied.requires_grad_(False)
+        image = torch.rand(1, 3, 65, 65, generator=torch.Generator().manual_seed(0)).to(self.mean) * 255
+        wanted = copied(image)
+        fold_batch_norms(copied, lambda: copied(image))
+        if not torch.allclose(copied(image), wanted, rtol=0, atol=float(1e-2 * wanted.std())):
+            raise AtrousError("the batch norms of this network cannot be folded: it uses a convolution's result twice")
+        return copied
 
     def forward(self, image: Tensor, *, outputs: Outputs = "logits") -> Tensor | dict[str, Tensor]:
         """Compute logits.

@@ -61,10 +61,11 @@ def take_turns(
         end = end or time.perf_counter() + seconds
         if number >= 3 and time.perf_counter() > end:
             break
-    return {name: _timing(measured) for name, measured in times.items()}
+    return {name: timing(measured) for name, measured in times.items()}
 
 
-def _timing(measured: list[float]) -> Timing:
+def timing(measured: list[float]) -> Timing:
+    """Median and quartiles of milliseconds."""
     if len(measured) == 1:
         return Timing(measured[0], measured[0], measured[0], 1)
     low, median, high = statistics.quantiles(measured, n=4, method="inclusive")

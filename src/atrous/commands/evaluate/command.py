@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from atrous.allocator import keep_freed_memory
 from atrous.checkpoints.load import load_segmentor
 from atrous.composition import Config, require_types
 from atrous.composition.parts import build_evaluation_data, build_evaluation_task, build_trainer
@@ -31,6 +32,8 @@ def evaluate(config: Config) -> None:
     data = build_evaluation_data(config, card)
     task = build_evaluation_task(config, segmentor, card, data)
     trainer = build_trainer(config)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     trainer.test(task, datamodule=data, verbose=False)
     if not trainer.is_global_zero or task.last_scores is None:
         return

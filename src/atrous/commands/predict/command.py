@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from atrous.allocator import keep_freed_memory
 from atrous.checkpoints.load import load_segmentor
 from atrous.commands.predict.image_files import find_images
 from atrous.commands.predict.pipeline import predict_files
@@ -44,6 +45,8 @@ def predict(config: Config) -> None:
     checkpoint = checkpoint_to_use(config.ckpt_path)
     segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride, trust=config.trust)
     predictor = Predictor(segmentor, build(config.inference), device=device, precision=str(config.precision))
+    if device.type == "cpu":
+        keep_freed_memory()
     files = ResultFiles(output, card.label_space, overlay=config.overlay, alpha=config.alpha)
     files.require_apart(images)
     wanted = [image for image in images if not (config.skip_existing and files.exist(image))]

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import Grid
 from atrous.models.backbones.backbone import Backbone, FeatureSpec
-from atrous.models.backbones.folded_batch_norm import fold_batch_norms
 from atrous.models.backbones.hdc import OUTPUT_STRIDE as HDC_OUTPUT_STRIDE
 from atrous.models.backbones.hdc import describe_holes, hdc_rates
 from atrous.models.backbones.output_stride import (
@@ -25,6 +24,7 @@ from atrous.models.backbones.output_stride import (
     probe,
 )
 from atrous.models.backbones.pretrained import load_pretrained
+from atrous.models.folded_batch_norm import fold_batch_norms
 
 
 class TimmBackbone(Backbone):
@@ -135,7 +135,12 @@ class TimmBackbone(Backbone):
                 for layer in self._spatial_layers
             ]
         if norm == "folded":
-            fold_batch_norms(self.network, self.name)
+            left = fold_batch_norms(self.network, lambda: probe(self.network))
+            if left:
+                raise AtrousError(
+                    f"the batch norm of backbone {self.name!r} cannot be folded: {left[0]!r} does not follow an "
+                    "ordinary convolution"
+                )
             self._taken.clear()
 
     @property
