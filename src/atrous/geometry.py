@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from fractions import Fraction
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -76,6 +77,28 @@ class Grid(StrEnum):
         if size_of(feature) == size:
             return feature
         return F.interpolate(feature, size=size, mode="bilinear", align_corners=self is Grid.POINTS)
+
+    def resize_width(self, feature: Tensor, width: int) -> Tensor:
+        """Interpolate the rows of B×C×h×w linearly to B×C×h×W."""
+        return self.resize(feature, (feature.shape[-2], width))
+
+    def neighbors(self, features: int, pixels: int) -> tuple[Tensor, Tensor]:
+        """Between which features the pixels of a side lie in ``resize``.
+
+        Args:
+            features: Features along the side.
+            pixels: Pixels along it.
+
+        Returns:
+            For every pixel the feature before it, and how far it is to the next one, 0…1, in float64.
+        """
+        pixel = torch.arange(pixels, dtype=torch.float64)
+        if self is Grid.POINTS:
+            place = pixel * ((features - 1) / max(1, pixels - 1))
+        else:
+            place = ((pixel + 0.5) * (features / pixels) - 0.5).clamp(min=0)
+        before = place.floor().long().clamp(max=features - 1)
+        return before, place - before
 
     def shrink_labels(self, labels: Tensor, size: Size, *, extension: int, ignore_index: int = 255) -> Tensor:
         """Take the label of the pixel on which each score lies (DeepLabv1 §3.1: training on labels shrunk by 8).

@@ -1,11 +1,23 @@
 """Training losses on logits B×C×H×W and labels B×H×W; pixels labeled 255 take no part in any of them."""
 
 from atrous.losses.combined import Combined
-from atrous.losses.cross_entropy import CrossEntropy
+from atrous.losses.cross_entropy import CrossEntropy, MeanOverPixels
 from atrous.losses.dice import Dice
+from atrous.losses.enlarged import loss_of_enlarged
 from atrous.losses.focal import Focal
 from atrous.losses.hard_pixels import OHEM, HardPixels
 from atrous.losses.loss import Loss
 from atrous.losses.lovasz import LovaszSoftmax
 
-__all__ = ["OHEM", "Combined", "CrossEntropy", "Dice", "Focal", "HardPixels", "Loss", "LovaszSoftmax"]
+__all__ = [
+    "OHEM",
+    "Combined",
+    "CrossEntropy",
+    "Dice",
+    "Focal",
+    "HardPixels",
+    "Loss",
+    "LovaszSoftmax",
+    "MeanOverPixels",
+    "loss_of_enlarged",
+]

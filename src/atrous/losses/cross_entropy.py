@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -92,9 +93,24 @@ class PixelLoss(Loss):
         )
 
 
-class CrossEntropy(PixelLoss):
-    """Cross-entropy, averaged over the pixels that are not ignored (v3+ §4; TensorFlow DeepLab)."""
+class MeanOverPixels(PixelLoss):
+    """A loss that is a sum over pixels, divided by the number of those that are not ignored.
+
+    So it can be computed part by part; ``loss_of_enlarged`` does that.
+    """
+
+    @abstractmethod
+    def total(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Sum over pixels, zero for those that are ignored; arguments are those of ``forward``."""
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Sum of the weighted cross-entropies over the number of pixels that are not ignored."""
-        return mean_of_counted(self.cross_entropy(logits, target, reduction="sum"), self.counted(target))
+        """Sum of the losses of pixels over the number of those that are not ignored."""
+        return mean_of_counted(self.total(logits, target), self.counted(target))
+
+
+class CrossEntropy(MeanOverPixels):
+    """Cross-entropy, averaged over the pixels that are not ignored (v3+ §4; TensorFlow DeepLab)."""
+
+    def total(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Sum of the weighted cross-entropies of all pixels."""
+        return self.cross_entropy(logits, target, reduction="sum")

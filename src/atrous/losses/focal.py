@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from atrous.errors import AtrousError
-from atrous.losses.cross_entropy import PixelLoss
-from atrous.losses.loss import IGNORE_INDEX, mean_of_counted
+from atrous.losses.cross_entropy import MeanOverPixels
+from atrous.losses.loss import IGNORE_INDEX
 
 
-class Focal(PixelLoss):
+class Focal(MeanOverPixels):
     """``−αₜ (1 − pₜ)^γ log pₜ``, averaged over the pixels that are not ignored (Lin et al. 2017, eq. 5).
 
     arXiv 1708.02002. Pixels that are already right count less: at γ = 2 a pixel with pₜ = 0.9 a hundred times less.
@@ -40,10 +40,10 @@ class Focal(PixelLoss):
             raise AtrousError(f"loss.gamma={gamma} must not be negative; 0 is cross-entropy, 2 is usual")
         self.gamma = gamma
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Sum of the focal losses over the number of pixels that are not ignored."""
+    def total(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Sum of the focal losses of all pixels."""
         surprise = self.cross_entropy(logits, target, weighted=False)
         losses = surprise if self.plain else self.cross_entropy(logits, target)
         # The power of zero has no finite slope where γ < 1; a pixel without surprise has no loss whatever the factor.
         doubt = (-torch.expm1(-surprise)).clamp(min=torch.finfo(surprise.dtype).tiny)
-        return mean_of_counted(doubt**self.gamma * losses, self.counted(target))
+        return (doubt**self.gamma * losses).sum()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.errors import AtrousError, require_range
-from atrous.geometry import size_of
+from atrous.geometry import Size, size_of
 from atrous.models.atrous_convolution import compute_by
 from atrous.models.backbones.backbone import Backbone
 from atrous.models.folded_batch_norm import fold_batch_norms
@@ -216,8 +216,14 @@ class Segmentor(nn.Module):
     def preprocess(self, image: Tensor) -> Tensor:
         """Normalize and extend images B×3×H×W; see the class."""
         normalized = (image.to(self.mean.dtype) - self.mean) / self.std
-        bottom, right = self.backbone.grid.missing(size_of(image), self.extension) if self.extend else (0, 0)
+        height, width = self.extended_size(size_of(image))
+        bottom, right = height - image.shape[-2], width - image.shape[-1]
         return F.pad(normalized, (0, right, 0, bottom)) if bottom or right else normalized  # 0 is the mean color
+
+    def extended_size(self, size: Size) -> Size:
+        """Height and width to which images of a size are extended; see the class."""
+        bottom, right = self.backbone.grid.missing(size, self.extension) if self.extend else (0, 0)
+        return size[0] + bottom, size[1] + right
 
     def _enlarge(self, scores: Tensor, extended: Tensor, *, upsampler: Upsampler | None) -> Tensor:
         """Logits in float32 under autocast too: rounded to bf16, classes would tie and the first of them win."""

@@ -27,6 +27,7 @@ from atrous.metrics.trimap import within_trimap
 from atrous.models import Segmentor
 from atrous.models.atrous_convolution import compute_by, has_atrous_convolution
 from atrous.training.batch_norm import freeze_batch_norm, hold_statistics
+from atrous.training.full_size_loss import full_size_losses
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.parameter_groups import train_only as _train_only
 
@@ -229,9 +230,14 @@ class SegmentationTask(LightningModule):
         image, mask = self._images(batch), batch["mask"]  # uint8 B×3×H×W and B×H×W
         assert self.loss is not None
         self.loss.at_step(self.global_step)
-        outputs = self._training_outputs(image)  # by name: logits B×C×H×W, or scores B×C×h×w
-        labels = {name: self._labels_of(output, mask) for name, output in outputs.items()}  # B×H×W, or B×h×w
-        losses = [self.segmentor.loss_weights[name] * self.loss(outputs[name], labels[name]) for name in outputs]
+        if self._loss_resolution == "labels":
+            of_outputs = full_size_losses(self.segmentor, self.loss, image, mask)
+            labels: dict[str, Tensor] = {name: mask for name in of_outputs}
+        else:
+            scores = self.segmentor(image, outputs="scores")  # by name: B×C×h×w
+            labels = {name: self._labels_of(output, mask) for name, output in scores.items()}  # B×h×w
+            of_outputs = {name: self.loss(scores[name], labels[name]) for name in scores}
+        losses = [self.segmentor.loss_weights[name] * each for name, each in of_outputs.items()]
         loss = (torch.stack(losses) * self._shares_of_pixels(labels.values())).sum()  # one weight an output
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
         return loss
@@ -331,21 +337,8 @@ class SegmentationTask(LightningModule):
                 "or set trainer.gradient_clip_val"
             )
 
-    def _training_outputs(self, image: Tensor) -> dict[str, Tensor]:
-        """Logits, or scores, of every output that has a loss."""
-        outputs: Tensor | dict[str, Tensor]
-        if self._loss_resolution == "scores":
-            outputs = self.segmentor(image, outputs="scores")
-        elif len(self.segmentor.loss_weights) > 1:
-            outputs = self.segmentor(image, outputs="all")
-        else:
-            outputs = self.segmentor(image)
-        return {"main": outputs} if isinstance(outputs, Tensor) else outputs
-
     def _labels_of(self, output: Tensor, mask: Tensor) -> Tensor:
-        """Labels at the resolution of an output."""
-        if self._loss_resolution == "labels":
-            return mask
+        """Labels shrunk to the resolution of an output."""
         grid = self.segmentor.backbone.grid
         return grid.shrink_labels(
             mask, size_of(output), extension=self.segmentor.extension, ignore_index=self.label_space.ignore_index

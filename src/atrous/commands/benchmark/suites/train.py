@@ -21,7 +21,9 @@ from atrous.commands.benchmark.turns import Timing, take_turns
 from atrous.composition.create import create_segmentor
 from atrous.errors import AtrousError, require_range
 from atrous.losses import CrossEntropy
+from atrous.models import Segmentor
 from atrous.terminal import say
+from atrous.training.full_size_loss import full_size_losses
 
 PRECISIONS = ("fp32", "bf16")
 _LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
@@ -179,8 +181,11 @@ def training_step(
 
     def step() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-            logits = network(image)
-        loss(logits, mask).backward()
+            if isinstance(network, Segmentor):
+                (value,) = full_size_losses(network, loss, image, mask).values()
+            else:
+                value = loss(network(image), mask)
+        value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
