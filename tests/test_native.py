@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from atrous import native
+from atrous.native import library as native
 from atrous.native import load_native
 
 needs_compiler = pytest.mark.skipif(native._compiler() is None, reason="no compiler")

@@ -27,6 +27,7 @@ from atrous.runs import checkpoint_to_continue, checkpoint_to_use
 from atrous.terminal import open_console
 from atrous.training import SegmentationTask
 from atrous.training.label_code_fitting import fit_upsampler
+from atrous.training.synchronized_batch_norm import SynchronizedBatchNorm
 
 
 def build_segmentor(recipe: Any, num_classes: int) -> Segmentor:
@@ -131,10 +132,15 @@ def build_trainer(config: DictConfig, *others: Callback) -> pl.Trainer:
     _refuse_children_in_multirun(config)
     loggers = [build(node) for node in (config.get("logger") or {}).values() if node is not None]
     callbacks = [build(node) for node in (config.get("callbacks") or {}).values() if node is not None]
-    settings = {
+    plugins: list[object] = [AtomicCheckpointIO()]
+    settings: dict[str, object] = {}
+    if config.trainer.get("sync_batchnorm"):
+        plugins.append(SynchronizedBatchNorm())
+        settings["sync_batchnorm"] = False  # Lightning's own
+    settings |= {
         "logger": loggers or False,
         "callbacks": [*others, *callbacks, Interrupts()],
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": plugins,
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
     }

@@ -15,7 +15,7 @@ from atrous.errors import AtrousError, require_range
 from atrous.geometry import Size, size_of
 from atrous.models.atrous_convolution import compute_by
 from atrous.models.backbones.backbone import Backbone
-from atrous.models.folded_batch_norm import fold_batch_norms
+from atrous.models.batch_norm import fold_batch_norms, fuse_batch_norms
 from atrous.models.heads.head import Head
 from atrous.models.upsamplers.bilinear import Bilinear
 from atrous.models.upsamplers.upsampler import Upsampler
@@ -102,6 +102,7 @@ class Segmentor(nn.Module):
                 module.momentum = module.momentum if batch_norm_momentum is None else batch_norm_momentum
                 module.eps = module.eps if batch_norm_eps is None else batch_norm_eps
         compute_by(self)
+        self._fuse_batch_norms()
         self.register_buffer("mean", _per_channel(backbone.mean), persistent=False)
         self.register_buffer("std", _per_channel(backbone.std), persistent=False)
 
@@ -109,6 +110,22 @@ class Segmentor(nn.Module):
         built = head(self.backbone.maps, channels)
         built.inherit(self.backbone)
         return built
+
+    @torch.no_grad()
+    def _fuse_batch_norms(self) -> None:
+        """Join batch norms with the activations after them, in all heads."""
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        weight = next(self.parameters(), torch.empty(0))
+
+        def run() -> None:
+            features = self.backbone(torch.zeros(1, 3, 65, 65, dtype=weight.dtype, device=weight.device))
+            for head in filter(None, (self.head, self.auxiliary)):
+                head(features)
+
+        fuse_batch_norms(self, run)
+        for module, training in modes:
+            module.training = training
 
     @property
     def output_stride(self) -> int:

@@ -12,10 +12,7 @@ from torch import Tensor
 
 from atrous.geometry import Size, size_of
 from atrous.models.atrous_convolution.taps import Taps, flipped, memory_format_of, spread
-from atrous.native import load_native
-
-_PRECISIONS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-
+from atrous.native import PRECISIONS, load_native, pointers
 
 _loaded = False
 
@@ -36,7 +33,7 @@ def is_available() -> bool:
 
 def can_compute(feature: Tensor) -> bool:
     """Whether the kernel is for a depthwise layer's map: float32 or bf16, on the CPU."""
-    return feature.device.type == "cpu" and feature.dtype in _PRECISIONS and is_available()
+    return feature.device.type == "cpu" and feature.dtype in PRECISIONS and is_available()
 
 
 def forward(feature: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps, groups: int) -> Tensor:
@@ -87,9 +84,8 @@ class _Shape(ctypes.Structure):
 def _call(function: str, precision: torch.dtype, tensors: list[Tensor | None], *shape: int) -> None:
     library = kernel()
     assert library is not None
-    pointers = [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
-    threads = torch.get_num_threads()
-    library[f"{function}_{_PRECISIONS[precision]}"](*pointers, ctypes.byref(_Shape(*shape, threads)))
+    numbers = ctypes.byref(_Shape(*shape, torch.get_num_threads()))
+    library[f"{function}_{PRECISIONS[precision]}"](*pointers(tensors), numbers)
 
 
 def _channels_last(tensor: Tensor) -> Tensor:

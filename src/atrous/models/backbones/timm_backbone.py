@@ -24,7 +24,7 @@ from atrous.models.backbones.output_stride import (
     probe,
 )
 from atrous.models.backbones.pretrained import load_pretrained
-from atrous.models.folded_batch_norm import fold_batch_norms
+from atrous.models.batch_norm import fold_batch_norms
 
 
 class TimmBackbone(Backbone):

@@ -71,7 +71,7 @@ class ImagePooling(nn.Module):
             )
             pooled = F.avg_pool2d(feature, kernel, stride=1)
         norm = self.block[1]
-        if type(norm) is nn.BatchNorm2d and norm.training and pooled.numel() == pooled.shape[1]:
+        if isinstance(norm, nn.BatchNorm2d) and norm.training and pooled.numel() == pooled.shape[1]:
             raise AtrousError(
                 "image pooling got a batch of one image while its batch norm trains: use a batch size of two or more "
                 "per device, trainer.sync_batchnorm=true, task.freeze_batch_norm=true or model.head.image_pooling=null"

@@ -13,6 +13,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
+_HEADERS = Path(__file__).parent
+"""Where files that sources include lie."""
 _COMPILERS = ("c++", "g++", "clang++")
 _FLAGS = ("-std=c++17", "-O3", "-march=native", "-fPIC", "-shared")
 _TURNED_OFF = "ATROUS_NATIVE"
@@ -26,7 +28,7 @@ def load_native(source: Path) -> ctypes.CDLL | None:
     operators alone, and ``CXX`` to name the compiler.
 
     Args:
-        source: A file with functions of C linkage that needs no other file.
+        source: A file with functions of C linkage that includes no other files than the headers of this folder.
 
     Returns:
         The library; ``None`` where there is no compiler, it fails (with a warning), or native code is turned off.
@@ -72,7 +74,8 @@ def _fingerprint(source: Path, compiler: str) -> str:
     version = subprocess.run(
         [compiler, "--version"], check=True, capture_output=True, text=True, encoding="utf-8", timeout=60
     ).stdout
-    about = (source.read_text(encoding="utf-8"), version, *_FLAGS, _processor())
+    files = (source, *sorted(_HEADERS.glob("*.h")))
+    about = (*(file.read_text(encoding="utf-8") for file in files), version, *_FLAGS, _processor())
     return hashlib.sha256("\0".join(about).encode()).hexdigest()[:16]
 
 
@@ -90,10 +93,11 @@ def _compile(source: Path, compiler: str, library: Path) -> None:
     """Compile beside the target and rename, so that another process never loads half a file."""
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         built = Path(folder) / library.name
+        flags = (*_FLAGS, "-I", str(_HEADERS))
         try:
-            _run([compiler, *_FLAGS, "-fopenmp", str(source), "-o", str(built)])
+            _run([compiler, *flags, "-fopenmp", str(source), "-o", str(built)])
         except subprocess.CalledProcessError:  # a compiler without OpenMP: one thread
-            _run([compiler, *_FLAGS, str(source), "-o", str(built)])
+            _run([compiler, *flags, str(source), "-o", str(built)])
         os.replace(built, library)
 
 

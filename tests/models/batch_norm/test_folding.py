@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import atrous
 from atrous.errors import AtrousError
-from atrous.models.folded_batch_norm import fold_batch_norms
+from atrous.models.batch_norm import fold_batch_norms
 
 NETWORKS = [
     *[(model, "resnet18", []) for model in ("deeplabv2", "deeplabv3", "deeplabv3_cascade", "hdc_duc", "deeplabv3plus")],
