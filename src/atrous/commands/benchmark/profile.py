@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 _KINDS = {
     "convolution backward": r"aten::\w*convolution\w*_backward|atrous::depthwise_weight_gradient",
     "convolution": r"aten::(mkldnn_convolution|_?conv\w*|thnn\w*|cudnn_conv\w*|mm|addmm|bmm)$|atrous::depthwise$",
-    "batch norm": r"batch_norm",
+    "batch norm": r"batch_norm|^_BatchNorm|^_Frozen",  # ours with the activation after it
     "activation": r"aten::(relu|clamp|hardtanh|threshold|hardswish|silu|sigmoid|mul)\w*$",
     "enlargement": r"upsample|interpolate",
     "loss": r"softmax|nll_loss",
