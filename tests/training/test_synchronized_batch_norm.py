@@ -43,6 +43,21 @@ def test_the_network_stays_the_same(backbone: str) -> None:
     torch.testing.assert_close(network(image), moved, rtol=0, atol=close)
 
 
+def test_hooks_go_along_and_new_statistics_come_back() -> None:
+    network, seen = nn.Sequential(nn.BatchNorm2d(3)).train(), []
+    norm = network[0]
+    norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    plugin = SynchronizedBatchNorm()
+    plugin.apply(network)
+    network.eval()(torch.zeros(1, 3, 2, 2))
+    assert len(seen) == 1
+    network[0].running_mean = torch.ones(3)  # as a checkpoint or a move to another device does
+    plugin.revert(network)
+    assert network[0] is norm
+    assert not norm.training
+    assert norm.running_mean.equal(torch.ones(3))
+
+
 @pytest.mark.parametrize("synchronized", [True, False])
 def test_the_trainer_synchronizes_by_it(synchronized: bool) -> None:
     words = ["callbacks=none", "logger=none", "trainer=cpu", f"trainer.sync_batchnorm={synchronized}"]

@@ -166,6 +166,48 @@ def test_second_derivatives(learns: bool) -> None:
     torch.testing.assert_close(second("ours"), second("theirs"), rtol=1e-4, atol=1e-4)
 
 
+@needs_compiler
+def test_a_map_without_gradient_teaches_scale_and_shift() -> None:
+    weight, bias, *_ = parameters(16)
+    gradients = []
+    for feature in (a_map((2, 16, 5, 5)), a_map((2, 16, 5, 5)).requires_grad_()):
+        own = [each.clone().requires_grad_() for each in (weight, bias)]
+        result = clamped_batch_norm(feature, *own, None, learns=True, momentum=0.1, eps=1e-3, bounds=Bounds(0))
+        gradients.append(torch.autograd.grad(result.square().sum(), own))
+    assert all(first.equal(second) for first, second in zip(*gradients, strict=True))
+
+
+def test_functional_gradients_and_half_networks_are_pytorchs() -> None:
+    network = Pair("seen by nothing else").eval()
+    fuse_batch_norms(network, lambda: network(torch.randn(2, 3, 4, 4)))
+    feature = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    wanted = torch.autograd.functional.jacobian(lambda each: network(each).sum(), feature)
+    torch.testing.assert_close(torch.func.grad(lambda each: network(each).sum())(feature), wanted)
+    half = copy.deepcopy(network).bfloat16()
+    assert half.norm.weight.dtype == torch.bfloat16
+    torch.testing.assert_close(half(feature.bfloat16()).float(), network(feature), rtol=0, atol=0.05)
+
+
+def test_the_mean_over_all_batches_can_be_tracked() -> None:
+    plain = nn.BatchNorm2d(3, momentum=None)
+    network = nn.Sequential(copy.deepcopy(plain)).eval()
+    fuse_batch_norms(network, lambda: network(torch.randn(2, 3, 4, 4)))
+    plain.train()
+    network.train()
+    for _ in range(3):
+        feature = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(network(feature), plain(feature))
+    ours = network[0]
+    assert isinstance(ours, FusedBatchNorm2d)
+    torch.testing.assert_close(ours.running_var, plain.running_var)
+    assert ours.num_batches_tracked == 3
+
+
+def test_a_segmentor_is_built_in_training() -> None:
+    network = atrous.create("deeplabv3plus", "resnet18", num_classes=4)
+    assert all(module.training for module in network.modules())
+
+
 def test_one_value_has_no_variance() -> None:
     one = torch.ones(1, 3, 1, 1)
     with pytest.raises(ValueError, match="more than 1 value"):
@@ -207,13 +249,20 @@ def test_a_network_learns_as_pytorchs_layers_do(backbone: str, joined: int) -> N
         torch.testing.assert_close(ours, theirs, msg=lambda text, name=name: f"{name}: {text}")
 
 
+class Silent(nn.Module):
+    """Does nothing in evaluation, like stochastic depth."""
+
+    def forward(self, feature: Tensor) -> Tensor:
+        return feature * 0.5 if self.training else feature
+
+
 class Pair(nn.Module):
     """A norm and an activation, and whatever else looks at the norm."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.norm, self.act, self.kind = nn.BatchNorm2d(3), nn.ReLU(), kind
-        self.between = nn.Dropout(0.5)
+        self.between, self.silent = nn.Dropout(0.5), Silent()
 
     def forward(self, feature: Tensor) -> Tensor:
         norm = self.norm(feature)
@@ -226,6 +275,8 @@ class Pair(nn.Module):
             return norm.mean() + self.act(norm)
         if self.kind == "dropped between":
             return self.act(self.between(norm))
+        if self.kind == "scaled between in training":
+            return self.act(self.silent(norm))
         if self.kind == "activation called twice":
             return self.act(norm) + self.act(feature)
         return norm
@@ -233,7 +284,15 @@ class Pair(nn.Module):
 
 @pytest.mark.parametrize(
     "kind",
-    ["seen by nothing else", "added later", "used before", "dropped between", "activation called twice", "alone"],
+    [
+        "seen by nothing else",
+        "added later",
+        "used before",
+        "dropped between",
+        "scaled between in training",
+        "activation called twice",
+        "alone",
+    ],
 )
 def test_only_an_activation_that_is_alone_is_joined(kind: str) -> None:
     network = Pair(kind).eval()
