@@ -67,7 +67,8 @@ def test_it_brings_the_package_and_its_configuration(wheel: Path, repository: Pa
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for folder, place in (("conf", "atrous/conf"), ("src/atrous", "atrous")):
-        files = [path for path in (repository / folder).rglob("*") if path.suffix in (".yaml", ".py", ".typed")]
+        kinds = (".yaml", ".py", ".typed", ".cpp", ".h")
+        files = [path for path in (repository / folder).rglob("*") if path.suffix in kinds]
         assert len(files) > 50
         assert {f"{place}/{path.relative_to(repository / folder)}" for path in files} <= names
     assert not [name for name in names if not name.startswith(("atrous/", "atrous-"))]
