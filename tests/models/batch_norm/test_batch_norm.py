@@ -8,6 +8,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 
 import atrous
@@ -154,8 +155,9 @@ def test_second_derivatives(learns: bool) -> None:
 
     def second(compute: str) -> Tensor:
         if compute == "ours":
-            arguments = {"learns": learns, "momentum": 0.1, "eps": 1e-5, "bounds": Bounds(0)}
-            result = clamped_batch_norm(feature, weight, bias, running, **arguments)  # type: ignore[arg-type]
+            result = clamped_batch_norm(
+                feature, weight, bias, running, learns=learns, momentum=0.1, eps=1e-5, bounds=Bounds(0)
+            )
             assert type(result.grad_fn).__name__ in ("_BatchNormBackward", "_FrozenBackward")
         else:
             result = F.batch_norm(feature, running[0], running[1], weight, bias, learns, 0.1, 1e-5).relu()
@@ -305,6 +307,13 @@ def test_a_result_that_somebody_takes_is_left_alone() -> None:
     network.norm.register_forward_hook(lambda module, inputs, output: None)
     fuse_batch_norms(network, lambda: network(torch.randn(2, 3, 4, 4)))
     assert type(network.act) is nn.ReLU
+
+
+def test_an_activation_inside_a_norm_is_called_if_somebody_takes_its_result() -> None:
+    network, seen = nn.Sequential(BatchNormAct2d(3)).eval(), []
+    fuse_batch_norms(network, lambda: network(torch.randn(2, 3, 4, 4)))
+    network[0].act.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    assert network(torch.randn(2, 3, 4, 4)).equal(seen[0])
 
 
 def test_the_activation_acts_after_another_module() -> None:

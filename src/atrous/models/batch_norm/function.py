@@ -36,6 +36,9 @@ def clamped_batch_norm(
         eps: Added to the variance.
         bounds: What the result is clamped to.
 
+    Returns:
+        B×C×h×w in the map's precision.
+
     Raises:
         ValueError: Statistics are to be taken of a single value.
     """

@@ -25,17 +25,6 @@ class Bounds(NamedTuple):
     high: float = float("inf")
 
 
-class Statistics(NamedTuple):
-    """What the backward pass needs of the forward pass: 4×C for mean, 1/σ, scale and shift; float32."""
-
-    rows: Tensor
-
-    @property
-    def scale(self) -> Tensor:
-        """γ/σ of every channel."""
-        return self.rows[2]
-
-
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The kernel, built when it is first asked for; ``None`` where it cannot be built."""
@@ -60,7 +49,7 @@ def learn(
     momentum: float,
     eps: float,
     bounds: Bounds,
-) -> tuple[Tensor, Statistics]:
+) -> tuple[Tensor, Tensor]:
     """Normalize with the statistics of the batch and move the running ones.
 
     Args:
@@ -71,6 +60,9 @@ def learn(
         momentum: Weight of the batch in them.
         eps: Added to the variance.
         bounds: What the result is clamped to.
+
+    Returns:
+        The result, and what ``differentiate`` needs of it: 4×C for mean, 1/σ, scale and shift.
     """
     feature = feature.contiguous(memory_format=torch.channels_last)
     channels = feature.shape[1]
@@ -78,18 +70,18 @@ def learn(
     norm = _norm(feature, bounds, eps=eps, momentum=momentum)
     mean, variance = running or (None, None)
     _call("learn", [feature, weight, bias, mean, variance, result, statistics, _sums(norm)], feature.dtype, norm)
-    return result, Statistics(statistics)
+    return result, statistics
 
 
 def differentiate(
-    slope: Tensor, feature: Tensor, statistics: Statistics, bounds: Bounds, *, of_feature: bool
+    slope: Tensor, feature: Tensor, statistics: Tensor, bounds: Bounds, *, of_feature: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Gradients of map, γ and β from the gradient of what ``learn`` returned; that of the map only if asked for."""
     feature, slope = (each.contiguous(memory_format=torch.channels_last) for each in (feature, slope))
     result = torch.empty_like(feature) if of_feature else None
     of_weight, of_bias = torch.empty(2, feature.shape[1])
     norm = _norm(feature, bounds)
-    tensors = [feature, slope, statistics.rows, result, of_weight, of_bias, _sums(norm)]
+    tensors = [feature, slope, statistics, result, of_weight, of_bias, _sums(norm)]
     _call("differentiate", tensors, feature.dtype, norm)
     return result, of_weight, of_bias
 

@@ -17,7 +17,7 @@ _BOUNDS: dict[type[nn.Module], Bounds] = {nn.ReLU: Bounds(0), nn.ReLU6: Bounds(0
 
 
 class FusedBatchNorm2d(nn.BatchNorm2d):
-    """``nn.BatchNorm2d``, with the activation after it.
+    """``nn.BatchNorm2d``, with the activation after it, so hooks of later see a clamped result.
 
     Attributes:
         bounds: The activation that follows, as a clamp.
@@ -41,7 +41,7 @@ class FusedBatchNormAct2d(BatchNormAct2d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalize B×C×h×w, and clamp it."""
         bounds = _BOUNDS.get(type(self.act)) if isinstance(self.drop, nn.Identity) else None
-        if bounds is not None:
+        if bounds is not None and not self.act._forward_hooks and not self.act._forward_pre_hooks:
             return _compute(self, x, bounds)
         result: Tensor = self.act(self.drop(_compute(self, x, Bounds())))
         return result
