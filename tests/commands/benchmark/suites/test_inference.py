@@ -14,11 +14,12 @@ from atrous.commands.benchmark.command import run_suite
 from atrous.commands.benchmark.peers import build_pair
 from atrous.commands.benchmark.suites.inference import forms_of
 from atrous.errors import AtrousError
+from atrous.models import Segmentor
 
 SMALL = {
     "networks": [{"peer": "smp", "model": "deeplabv3plus", "backbone": "resnet18"}],
     "cases": [[2, 65, 97]],
-    "forms": ["eager", "folded"],
+    "forms": ["eager", "folded", "bf16"],
     "rounds": 3,
     "threads": 1,
 }
@@ -36,9 +37,12 @@ def test_ratios_are_of_the_network_as_it_comes_and_of_its_fastest_form() -> None
     result, said = run()
     (row,) = result["rows"]
     medians = {name: timing["median"] for name, timing in row["ms"].items()}
-    assert medians.keys() == {"ours, eager", "ours, folded", "theirs, channels last", "theirs, channels first"}
+    assert medians.keys() == {
+        *("ours, eager", "ours, folded", "ours, bf16", "theirs, channels last", "theirs, channels first")
+    }
     theirs = min(medians["theirs, channels last"], medians["theirs, channels first"])
-    ours = min(medians["ours, eager"], medians["ours, folded"])
+    ours = min(medians["ours, eager"], medians["ours, folded"], medians["ours, bf16"])
+    assert result["means"]["folded"] == pytest.approx(theirs / medians["ours, folded"])
     assert row["ratio"] == theirs / medians["ours, eager"] == pytest.approx(result["means"]["eager"])
     assert row["best_ratio"] == theirs / ours == pytest.approx(result["means"]["best form"])
     assert row["images_per_second"] == pytest.approx(2000 / ours)
@@ -56,6 +60,20 @@ def test_all_forms_compute_the_peers_logits() -> None:
     assert [*forms] == ["eager", "folded"]
     for form in forms.values():
         torch.testing.assert_close(form(image), wanted, rtol=0, atol=float(1e-3 * wanted.std()))
+
+
+def test_one_form_is_computed_in_bf16_whatever_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[bool, bool]] = []  # whether batch norms are folded, whether autocast is on
+    forward = Segmentor.forward
+
+    def look(self: Segmentor, *inputs: Any, **options: Any) -> Any:
+        folded = not [each for each in self.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+        seen.append((folded, torch.is_autocast_enabled("cpu")))
+        return forward(self, *inputs, **options)
+
+    monkeypatch.setattr(Segmentor, "forward", look)
+    run(forms=["bf16"], rounds=1)
+    assert set(seen[-2:]) == {(False, False), (True, True)}
 
 
 def test_the_compiled_form_is_the_folded_one() -> None:
@@ -81,7 +99,7 @@ def test_the_interpreter_is_a_peer(shared: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"forms": ["fused"]}, r"inference.forms=\['fused'\]: fused is none of eager, folded, compiled"),
+        ({"forms": ["fused"]}, r"inference.forms=\['fused'\]: fused is none of eager, folded, compiled, bf16"),
         ({"precisions": ["fp8"]}, "inference.precisions=.*fp8 is none of fp32, bf16"),
         ({"cases": [[1, 513]]}, r"inference.cases: \[1, 513\] must name batch, height and width"),
         ({"rounds": 0}, r"inference.rounds=0 must be at least 1"),

@@ -28,8 +28,8 @@ from atrous.models import Segmentor
 from atrous.terminal import say
 
 PRECISIONS = ("fp32", "bf16")
-FORMS = ("eager", "folded", "compiled")
-"""As it is; with batch norms folded into convolutions; and that compiled."""
+FORMS = ("eager", "folded", "compiled", "bf16")
+"""As it is; with batch norms folded into convolutions; that compiled; and folded, but in bf16."""
 
 _LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
 
@@ -102,11 +102,7 @@ def run(
             )
             rows.append(row)
             say(console, f"{row['case']}: {row['ratio']:.2f}x, best {row['best_ratio']:.2f}x")
-        means = {
-            name: geometric_mean([row[key] for row in rows])
-            for name, key in (("eager", "ratio"), ("best form", "best_ratio"))
-            if rows
-        }
+        means = _means(rows)
         if tflite is not None:
             rows.append(_against_an_interpreter(Path(tflite), threads=threads, forms=forms, turns=turns))
     finally:
@@ -138,7 +134,10 @@ def _against_a_peer(
         f"theirs, {name}": partial(predict, copy.deepcopy(pair.theirs).eval().to(memory_format=layout), layout=layout)
         for name, layout in _LAYOUTS.items()
     }
-    ours = {f"ours, {name}": partial(predict, form) for name, form in forms_of(pair.ours, forms).items()}
+    ours = {
+        f"ours, {name}": partial(predict, form, **({"precision": "bf16"} if name == "bf16" else {}))
+        for name, form in forms_of(pair.ours, forms).items()
+    }
     return _row(
         f"{peer} {model} {backbone} {batch}x{size[0]}x{size[1]} os{stride} {precision}",
         turns.take({**ours, **theirs}),
@@ -173,7 +172,7 @@ def _against_an_interpreter(path: Path, *, threads: int, forms: Sequence[str], t
     interpret, height, width = _interpreter(path, threads)
     image = torch.randint(0, 256, (1, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     ours = {
-        f"ours, {name}": partial(_predict, form, image=image, precision="fp32")
+        f"ours, {name}": partial(_predict, form, image=image, precision="bf16" if name == "bf16" else "fp32")
         for name, form in forms_of(segmentor, forms).items()
     }
     timings = turns.take({**ours, "theirs, interpreter": partial(interpret, image)})
@@ -209,6 +208,18 @@ def _row(case: str, timings: Mapping[str, Timing], batch: int) -> dict[str, Any]
         "best_ratio": timings[theirs].median / timings[best].median,
         "images_per_second": 1000 * batch / timings[best].median,
     }
+
+
+def _means(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Geometric means of the ratios of every form, and of each network's fastest."""
+    means = {
+        name.removeprefix("ours, "): geometric_mean(
+            [row["ms"][row["theirs"]]["median"] / row["ms"][name]["median"] for row in rows]
+        )
+        for name in (rows[0]["ms"] if rows else ())
+        if name.startswith("ours")
+    }
+    return means | ({"best form": geometric_mean([row["best_ratio"] for row in rows])} if rows else {})
 
 
 def _table(rows: Sequence[Mapping[str, Any]], forms: Sequence[str], title: str) -> Table:
