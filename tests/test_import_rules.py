@@ -14,7 +14,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 FLOORS = (
-    ("errors", "places", "geometry", "atomic_file", "signatures", "terminal", "runs", "native", "allocator"),
+    ("errors", "places", "geometry", "atomic_file", "signatures", "terminal", "runs", "native", "memory"),
     ("models", "losses", "metrics", "crf", "data"),
     ("inference", "checkpoints", "loggers", "reports"),
     ("training", "callbacks"),

@@ -160,6 +160,8 @@ class Bench:
             config.backbone.pretrained = False
             if config.paths.logs != str(self.runs):  # one run is enough to draw and save
                 config.callbacks.update(dict.fromkeys(("panels", "report", "best", "last")))
+        elif script == "prepare":
+            config.fit_batch.update(largest=2)
         elif script == "predict":
             config.device = "cpu"
         elif script == "benchmark":

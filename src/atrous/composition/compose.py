@@ -8,9 +8,13 @@ from collections.abc import Iterator, Sequence
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
+from atrous.composition.exits import first_line
 from atrous.composition.resolvers import register_resolvers
+from atrous.errors import AtrousError
 from atrous.places import CONFIGURATION
 
 
@@ -25,7 +29,7 @@ def compose(config_name: str, words: Sequence[str]) -> Iterator[DictConfig]:
         words: Overrides, as on a command line.
 
     Raises:
-        HydraException: An override is wrong.
+        AtrousError: An override is wrong, or a value refers to one that does not exist.
     """
     register_resolvers()
     before, settings = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
@@ -37,6 +41,8 @@ def compose(config_name: str, words: Sequence[str]) -> Iterator[DictConfig]:
         with open_dict(config):
             del config["hydra"]
         yield config
+    except (HydraException, OmegaConfBaseException) as error:
+        raise AtrousError(f"{' '.join(words)}: {first_line(error)}") from error
     finally:
         GlobalHydra.instance().clear()
         GlobalHydra.instance().hydra = before

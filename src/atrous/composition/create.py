@@ -6,11 +6,8 @@ import difflib
 from collections.abc import Sequence
 
 import timm
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from atrous.composition.compose import compose, quoted
-from atrous.composition.exits import first_line
 from atrous.composition.parts import build_segmentor
 from atrous.errors import AtrousError, require_range
 from atrous.models import Segmentor
@@ -42,11 +39,8 @@ def create_segmentor(
     words = [f"model={model}", *_backbone(backbone), f"backbone.pretrained={_said(pretrained)}", *overrides]
     if output_stride is not None:
         words.append(f"backbone.output_stride={output_stride}")
-    try:
-        with compose("train", words) as config:
-            return build_segmentor(config.model, num_classes)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise AtrousError(f"{', '.join(words)}: {first_line(error)}") from error
+    with compose("train", words) as config:
+        return build_segmentor(config.model, num_classes)
 
 
 def _backbone(name: str) -> list[str]:

@@ -59,6 +59,23 @@ def build_task(config: DictConfig, data: SegmentationDataModule) -> Segmentation
     else:
         segmentor = _build_initial_segmentor(config, data)
     class_weights = functools.cache(lambda: data.class_counts("train").median_frequency_weights())
+    return _join(config, data, segmentor, class_weights, recipe=plain(config), overrides=overrides(config))
+
+
+def build_untrained_task(config: DictConfig, data: SegmentationDataModule) -> SegmentationTask:
+    """Build what training takes, with random weights and a loss that weighs all classes alike: for trials of it."""
+    classes = data.label_space.num_classes
+    segmentor = build_segmentor(without_initial_weights(plain(config.model)), classes)
+    return _join(config, data, segmentor, lambda: [1.0] * classes)
+
+
+def _join(
+    config: DictConfig,
+    data: SegmentationDataModule,
+    segmentor: Segmentor,
+    class_weights: Callable[[], list[float]],
+    **records: object,
+) -> SegmentationTask:
     return cast(
         SegmentationTask,
         build(
@@ -70,8 +87,7 @@ def build_task(config: DictConfig, data: SegmentationDataModule) -> Segmentation
             splits={stage: data.split(stage) for stage in ("val", "test")},
             optimizer=build(config.optimizer),
             schedule=build(config.scheduler),
-            recipe=plain(config),
-            overrides=overrides(config),
+            **records,
         ),
     )
 

@@ -46,7 +46,7 @@ def decide_precision(config: DictConfig, num_classes: int) -> str | None:
 
 
 def _decide(config: DictConfig, num_classes: int) -> tuple[str, str]:
-    device = _device(str(config.trainer.get("accelerator", "auto")))
+    device = device_of(config.trainer)
     if device == "cuda":
         native = torch.cuda.get_device_capability() >= (8, 0)
         return (BF16, "native to this GPU") if native else (FLOAT32, "this GPU has no bf16")
@@ -60,7 +60,9 @@ def _decide(config: DictConfig, num_classes: int) -> tuple[str, str]:
     return precision, f"a step of two images takes {times}"
 
 
-def _device(accelerator: str) -> str:
+def device_of(trainer: DictConfig) -> str:
+    """The kind of device that a ``trainer`` node means: ``cpu``, ``cuda``, ``mps``, or another one of Lightning's."""
+    accelerator = str(trainer.get("accelerator", "auto"))
     available = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     return {"auto": available, "gpu": available}.get(accelerator, accelerator)
 

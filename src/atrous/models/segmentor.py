@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import Size, size_of
+from atrous.models.activation_checkpointing import recompute_in_backward, units_of
 from atrous.models.atrous_convolution import compute_by
 from atrous.models.backbones.backbone import Backbone
 from atrous.models.batch_norm import fold_batch_norms, fuse_batch_norms
@@ -154,6 +155,14 @@ class Segmentor(nn.Module):
                 f"output stride {output_stride} is impossible for this network: its {type(self.upsampler).__name__} "
                 f"was trained to enlarge scores {ratio} times; keep output stride {before}"
             )
+
+    def checkpoint_activations(self) -> None:
+        """Keep the inputs of blocks and stages alone in training, and compute what is inside once more on the way back.
+
+        It takes less memory and about a third more time; results and statistics stay the same.
+        """
+        units = [*self.backbone.units(), *units_of(self.head)]
+        recompute_in_backward([*units, *([] if self.auxiliary is None else units_of(self.auxiliary))])
 
     def preprocessing(self) -> dict[str, object]:
         """How images become inputs, as plain data for a checkpoint."""

@@ -70,6 +70,8 @@ class SegmentationTask(LightningModule):
         channels_last: Lay tensors out with channels last; faster with most convolution libraries.
         atrous_convolution: How atrous convolutions are computed: ``auto`` for the fastest way that is right, or one of
             ``atrous.models.atrous_convolution.WAYS``.
+        checkpoint_activations: Compute activations again on the way back instead of keeping them: less memory for
+            more time, and the same results.
         compile: Compile the network.
         seed: Seeds dropout, together with the step.
         recipe: The configuration as plain data; kept in checkpoints.
@@ -108,6 +110,7 @@ class SegmentationTask(LightningModule):
         freeze_batch_norm: bool = False,
         channels_last: bool = False,
         atrous_convolution: str = "auto",
+        checkpoint_activations: bool = False,
         compile: bool = False,
         seed: int = 0,
         recipe: Mapping[str, Any] | None = None,
@@ -166,6 +169,13 @@ class SegmentationTask(LightningModule):
         if channels_last:
             self.segmentor.to(memory_format=torch.channels_last)
         compute_by(self.segmentor, atrous_convolution)
+        if checkpoint_activations and compile:
+            raise AtrousError(
+                "task.checkpoint_activations=true has no effect on a compiled network, whose compiler decides what is "
+                "computed again: set task.compile=false or task.checkpoint_activations=false"
+            )
+        if checkpoint_activations:
+            self.segmentor.checkpoint_activations()
         if compile:
             self.segmentor.compile()
 

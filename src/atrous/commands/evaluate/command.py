@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from atrous.allocator import keep_freed_memory
 from atrous.checkpoints.load import load_segmentor
 from atrous.composition import Config, require_types
 from atrous.composition.parts import build_evaluation_data, build_evaluation_task, build_trainer
+from atrous.memory import keep_freed_memory
 from atrous.reports.tables import score_table
 from atrous.runs import checkpoint_to_use
 from atrous.terminal import open_console, say

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from atrous.allocator import keep_freed_memory
 from atrous.checkpoints.load import load_segmentor
 from atrous.commands.predict.image_files import find_images
 from atrous.commands.predict.pipeline import predict_files
@@ -14,6 +13,7 @@ from atrous.commands.predict.progress import with_progress
 from atrous.commands.predict.result_files import ResultFiles
 from atrous.composition import Config, build, require_types
 from atrous.errors import AtrousError
+from atrous.memory import keep_freed_memory
 from atrous.runs import checkpoint_to_use
 from atrous.terminal import open_console, say
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from atrous.allocator import keep_freed_memory
 from atrous.atomic_file import remove_partial_files
 from atrous.callbacks import RunRecord
 from atrous.checkpoints.resume import StartingPoint, require_same_recipe
@@ -23,6 +22,7 @@ from atrous.composition.parts import (
 from atrous.composition.precision import decide_precision, keep_precision
 from atrous.errors import require_range
 from atrous.loggers import finish_wandb
+from atrous.memory import keep_freed_memory
 from atrous.places import CHECKOUT
 from atrous.reports.run_record import config_tree
 from atrous.runs import CHECKPOINTS, locked

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from atrous.errors import AtrousError
 from atrous.geometry import Grid
+from atrous.models.activation_checkpointing import units_of
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,10 @@ class Backbone(nn.Module, ABC):
     def take_classifier(self) -> dict[str, Tensor] | None:
         """Hand over the pretrained layers of the classifier, once; ``None`` where there are none."""
         return None
+
+    def units(self) -> list[nn.Module]:
+        """The parts whose activations can be computed again instead of being kept."""
+        return units_of(self)
 
     @abstractmethod
     def forward(self, image: Tensor) -> list[Tensor]:

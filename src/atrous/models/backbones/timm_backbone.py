@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import Grid
+from atrous.models.activation_checkpointing import is_recomputing
 from atrous.models.backbones.backbone import Backbone, FeatureSpec
 from atrous.models.backbones.hdc import OUTPUT_STRIDE as HDC_OUTPUT_STRIDE
 from atrous.models.backbones.hdc import describe_holes, hdc_rates
@@ -366,7 +367,8 @@ class _Tap:
         self.name = name
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.taken[self.name] = output
+        if not is_recomputing():
+            self.taken[self.name] = output
 
 
 def _unit_of(layer: SpatialLayer, stage: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import timm
@@ -85,6 +85,7 @@ class VGG16(Backbone):
         if average_pool:
             self.layers.add_module("pool5a", nn.AvgPool2d(3, stride=1, padding=1))
         self._ends.append("pool5a" if average_pool else "pool5")
+        self._stages = tuple(_stages(self.layers, self._ends))  # in a tuple, so that they are no layers of their own
         if pretrained is not False:
             self._load(pretrained)
         self.set_output_stride(output_stride)
@@ -158,11 +159,14 @@ class VGG16(Backbone):
         if self.classifier is not None:
             self.classifier = None  # half a gigabyte that no head wanted
         feature, maps = image, [image]
-        for name, layer in self.layers.named_children():
-            feature = layer(feature)
-            if name in self._ends:
-                maps.append(feature)
+        for stage in self._stages:
+            feature = stage(feature)
+            maps.append(feature)
         return maps
+
+    def units(self) -> list[nn.Module]:
+        """The stages between the poolings."""
+        return list(self._stages)
 
     def _load(self, source: bool | str) -> None:
         state = read_pretrained_file(source) if isinstance(source, str) else weights_from_hub("vgg16")
@@ -190,6 +194,16 @@ class VGG16(Backbone):
             )
         self.layers.load_state_dict({name: found[name] for name in expected})
         self.classifier = {name: tensor for name, tensor in found.items() if name not in expected}
+
+
+def _stages(layers: nn.Sequential, ends: Sequence[str]) -> Iterator[nn.Sequential]:
+    """The same layers in sequences, one up to each end."""
+    stage = nn.Sequential()
+    for name, layer in layers.named_children():
+        stage.add_module(name, layer)
+        if name in ends:
+            yield stage
+            stage = nn.Sequential()
 
 
 def _as_convolution(weight: Tensor, channels: int, kernel: int) -> tuple[Tensor, bool]:

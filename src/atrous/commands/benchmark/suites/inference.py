@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from atrous.allocator import keep_freed_memory
 from atrous.checkpoints.foreign import translate_file
 from atrous.commands.benchmark.history import geometric_mean
 from atrous.commands.benchmark.peers import build_pair
 from atrous.commands.benchmark.turns import Timing, take_turns
 from atrous.composition.parts import build_segmentor
 from atrous.errors import AtrousError, require_range
+from atrous.memory import keep_freed_memory
 from atrous.models import Segmentor
 from atrous.terminal import say
 

@@ -15,7 +15,6 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from atrous.allocator import keep_freed_memory
 from atrous.commands.benchmark.turns import Timing, timing
 from atrous.commands.predict.image_files import ImageFile, read_rgb
 from atrous.commands.predict.predictor import Predictor
@@ -24,6 +23,7 @@ from atrous.composition import build
 from atrous.composition.create import create_segmentor
 from atrous.data.sets.voc import VOC_2012
 from atrous.errors import AtrousError, require_range
+from atrous.memory import keep_freed_memory
 from atrous.terminal import say
 
 PAPER = "DeepLabv1 (abstract, section 5): the network 8 frames/s on a Titan X, 10 iterations of the CRF 0.5 s"

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from atrous.allocator import keep_freed_memory
 from atrous.commands.benchmark.history import geometric_mean
 from atrous.commands.benchmark.machine import measure
 from atrous.commands.benchmark.peers import CLASSES, build_pair
@@ -21,11 +20,13 @@ from atrous.commands.benchmark.turns import Timing, take_turns
 from atrous.composition.create import create_segmentor
 from atrous.errors import AtrousError, require_range
 from atrous.losses import CrossEntropy
+from atrous.memory import keep_freed_memory
 from atrous.models import Segmentor
 from atrous.terminal import say
 from atrous.training.full_size_loss import full_size_losses
 
 PRECISIONS = ("fp32", "bf16")
+_RECOMPUTING = "ours, activations computed again"
 _LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
 
 
@@ -38,6 +39,7 @@ def run(
     batch: int = 4,
     precisions: Sequence[str] = ("fp32",),
     compile: bool = False,
+    checkpoint_activations: bool = False,
     default_form: bool = True,
     rounds: int = 5,
     seconds: float = 60.0,
@@ -57,6 +59,7 @@ def run(
         batch: Images in a batch.
         precisions: ``fp32`` and ``bf16``.
         compile: Compile the networks, ours and theirs.
+        checkpoint_activations: Time our network with activations that are computed again, too.
         default_form: Time our own form of the model too.
         rounds: How often the contestants take turns.
         seconds: Rounds of a network end early after this time.
@@ -74,6 +77,8 @@ def run(
     unknown = [precision for precision in precisions if precision not in PRECISIONS]
     if unknown:
         raise AtrousError(f"train.precisions={list(precisions)}: choose among {', '.join(PRECISIONS)}")
+    if compile and checkpoint_activations:
+        raise AtrousError("train.checkpoint_activations=true needs train.compile=false")
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     keep_freed_memory()  # as in training; the peer has it too
@@ -96,6 +101,7 @@ def run(
                     batch=batch,
                     precision=precision,
                     compile=compile,
+                    checkpoint_activations=checkpoint_activations,
                     default_form=default_form,
                     rounds=rounds,
                     seconds=seconds,
@@ -103,6 +109,8 @@ def run(
                 rows.append(row)
                 _show(table, row, peaks[precision])
                 say(console, f"{row['case']}: {row['ratio']:.2f}x")
+                if checkpoint_activations:
+                    say(console, f"activations computed again: {_said(row['recomputing'])}")
     finally:
         torch.set_num_threads(before)
     console.print(table)
@@ -124,6 +132,7 @@ def _measure(
     batch: int,
     precision: str,
     compile: bool,
+    checkpoint_activations: bool,
     default_form: bool,
     rounds: int,
     seconds: float,
@@ -140,6 +149,10 @@ def _measure(
             for layout in _LAYOUTS
         },
     }
+    if checkpoint_activations:
+        recomputing = copy.deepcopy(pair.ours)
+        recomputing.checkpoint_activations()
+        steps[_RECOMPUTING] = training_step(recomputing, batch, same, precision, "channels last", compile=False)
     if default_form:
         ours = create_segmentor(
             model, backbone, num_classes=CLASSES, output_stride=output_stride, pretrained=False, overrides=()
@@ -147,7 +160,7 @@ def _measure(
         steps["default form"] = training_step(ours, batch, side, precision, "channels last", compile=compile)
     timings = take_turns(steps, rounds=rounds, seconds=seconds)
     theirs = min((name for name in timings if name.startswith("theirs")), key=lambda name: timings[name].median)
-    profiles = {name: profile_step(steps[name]) for name in ("ours", theirs)}
+    profiles = {name: profile_step(steps[name]) for name in ("ours", theirs, _RECOMPUTING) if name in steps}
     gc.collect()
     kinds = {name: {kind: round(share, 3) for kind, share in shares.items()} for name, (shares, _) in profiles.items()}
     row = {
@@ -156,12 +169,17 @@ def _measure(
         "theirs": theirs,
         "ratio": timings[theirs].median / timings["ours"].median,
         "images_per_second": 1000 * batch / timings["ours"].median,
-        "gflops": {name: flops / timings[name].median / 1e6 for name in profiles},
+        "gflops": {name: flops / timings[name].median / 1e6 for name in ("ours", theirs)},
         "memory_gb": {name: peak / 2**30 for name, (_, peak) in profiles.items()},
         "kinds": kinds,
     }
     if default_form:
         row["default_ratio"] = timings[theirs].median / timings["default form"].median
+    if checkpoint_activations:
+        row["recomputing"] = {
+            "time": timings[_RECOMPUTING].median / timings["ours"].median,
+            "memory": profiles[_RECOMPUTING][1] / profiles["ours"][1],
+        }
     return row
 
 
@@ -208,6 +226,10 @@ def multiply_adds(network: nn.Module, side: int) -> int:
     for handle in handles:
         handle.remove()
     return sum(counted)
+
+
+def _said(recomputing: Mapping[str, float]) -> str:
+    return f"{recomputing['time']:.2f} times the time, {recomputing['memory']:.2f} times the memory"
 
 
 def _show(table: Table, row: dict[str, Any], peak: float) -> None:
