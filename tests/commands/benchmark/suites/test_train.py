@@ -50,6 +50,23 @@ def test_ratios_are_to_the_faster_layout() -> None:
     assert row["case"] == "smp deeplabv3plus resnet18 65 os16 fp32"
 
 
+def test_activations_computed_again_are_compared_with_activations_kept() -> None:
+    small = {
+        "peer": "smp",
+        "model": "deeplabv3plus",
+        "backbone": "mobilenetv2_050",
+    }  # few weights, so maps are most of it
+    result, said = run(checkpoint_activations=True, default_form=False, networks=[small], crop=129)
+    (row,) = result["rows"]
+    again = "ours, activations computed again"
+    assert row["recomputing"]["time"] == row["ms"][again]["median"] / row["ms"]["ours"]["median"]
+    assert row["recomputing"]["memory"] == pytest.approx(row["memory_gb"][again] / row["memory_gb"]["ours"])
+    assert 0.2 < row["recomputing"]["memory"] < 0.95
+    assert f"{row['recomputing']['memory']:.2f} times the memory" in said
+    with pytest.raises(AtrousError, match=r"train\.checkpoint_activations=true needs train\.compile=false"):
+        run(checkpoint_activations=True, compile=True)
+
+
 @pytest.mark.parametrize(
     ("peer", "model", "backbone", "output_stride"),
     [

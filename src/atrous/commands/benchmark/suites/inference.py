@@ -125,6 +125,7 @@ def _against_a_peer(
     turns: _Turns,
 ) -> dict[str, Any]:
     batch, *size = case
+    torch.compiler.reset()  # or what was compiled for networks before counts against a limit of this one
     pair = build_pair(peer, model, backbone, stride)
     height, width = (extent // stride * stride if pair.whole_strides else extent for extent in size)
     generator = torch.Generator().manual_seed(0)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import gc
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +17,8 @@ from torch import Tensor, nn
 
 from atrous.commands.benchmark.history import geometric_mean
 from atrous.commands.benchmark.machine import measure
+from atrous.commands.benchmark.mmseg_peer import NAME as MMSEG
+from atrous.commands.benchmark.mmseg_peer import start_mmseg
 from atrous.commands.benchmark.peers import CLASSES, build_pair
 from atrous.commands.benchmark.profile import profile_step
 from atrous.commands.benchmark.turns import Timing, take_turns
@@ -26,7 +31,7 @@ from atrous.terminal import say
 from atrous.training.full_size_loss import full_size_losses
 
 PRECISIONS = ("fp32", "bf16")
-_RECOMPUTING = "ours, activations computed again"
+_OURS, _DEFAULT, _RECOMPUTING = "ours", "default form", "ours, activations computed again"
 _LAYOUTS = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
 
 
@@ -44,6 +49,7 @@ def run(
     rounds: int = 5,
     seconds: float = 60.0,
     threads: int = 2,
+    mmseg_python: str | None = None,
 ) -> dict[str, Any]:
     """Time training steps and print a table.
 
@@ -64,6 +70,8 @@ def run(
         rounds: How often the contestants take turns.
         seconds: Rounds of a network end early after this time.
         threads: Threads of the processor.
+        mmseg_python: A Python that has mmsegmentation, for networks whose ``peer`` is ``mmseg``: its steps are done
+            there. Memory and kinds of operations are then known of our network alone.
 
     Returns:
         Times, ratios, memory and shares of kinds of operations of every network.
@@ -94,17 +102,22 @@ def run(
     try:
         for precision in precisions:
             for network in networks:
-                row = _measure(
+                case = _Case(
                     **network,
                     side=crop,
                     output_stride=output_stride,
                     batch=batch,
                     precision=precision,
                     compile=compile,
+                    threads=threads,
+                )
+                row = _measure(
+                    case,
                     checkpoint_activations=checkpoint_activations,
                     default_form=default_form,
                     rounds=rounds,
                     seconds=seconds,
+                    mmseg_python=mmseg_python,
                 )
                 rows.append(row)
                 _show(table, row, peaks[precision])
@@ -123,64 +136,91 @@ def run(
 
 
 def _measure(
+    case: _Case,
     *,
-    peer: str,
-    model: str,
-    backbone: str,
-    side: int,
-    output_stride: int,
-    batch: int,
-    precision: str,
-    compile: bool,
     checkpoint_activations: bool,
     default_form: bool,
     rounds: int,
     seconds: float,
+    mmseg_python: str | None,
 ) -> dict[str, Any]:
-    pair = build_pair(peer, model, backbone, output_stride)
-    same = side // output_stride * output_stride if pair.whole_strides else side
-    flops = 6 * batch * multiply_adds(pair.ours, same)  # forward, and twice that backward; 2 for each
-    steps = {
-        "ours": training_step(pair.ours, batch, same, precision, "channels last", compile=compile),
-        **{
-            f"theirs, {layout}": training_step(
-                copy.deepcopy(pair.theirs), batch, same, precision, layout, compile=compile
+    torch.compiler.reset()  # or what was compiled for networks before counts against a limit of this one
+    with ExitStack() as stack:
+        if case.peer == MMSEG:
+            side = case.side
+            network, elsewhere = start_mmseg(mmseg_python, stack, **case.network, options=case.options(side))
+            theirs: dict[str, Callable[[], None]] = dict(elsewhere)
+        else:
+            pair = build_pair(case.peer, **case.network)
+            network = pair.ours
+            side = case.side // case.output_stride * case.output_stride if pair.whole_strides else case.side
+            theirs = {layout: case.step(copy.deepcopy(pair.theirs), side, layout) for layout in _LAYOUTS}
+        flops = 6 * case.batch * multiply_adds(network, side)  # forward, and twice that backward; 2 for each
+        steps = {_OURS: case.step(network, side), **{f"theirs, {layout}": step for layout, step in theirs.items()}}
+        if checkpoint_activations:
+            recomputing = copy.deepcopy(network)
+            recomputing.checkpoint_activations()
+            steps[_RECOMPUTING] = case.step(recomputing, side)
+        if default_form:
+            steps[_DEFAULT] = case.step(
+                create_segmentor(**case.network, num_classes=CLASSES, pretrained=False, overrides=()), case.side
             )
-            for layout in _LAYOUTS
+        timings = take_turns(steps, rounds=rounds, seconds=seconds)
+        fastest = min((name for name in timings if name.startswith("theirs")), key=lambda name: timings[name].median)
+        watched = [_OURS, _RECOMPUTING, *([] if case.peer == MMSEG else [fastest])]
+        profiles = {name: profile_step(steps[name]) for name in watched if name in steps}
+    gc.collect()
+    row: dict[str, Any] = {
+        "case": str(case),
+        "ms": {name: timing.to_dict() for name, timing in timings.items()},
+        "theirs": fastest,
+        "ratio": timings[fastest].median / timings[_OURS].median,
+        "images_per_second": 1000 * case.batch / timings[_OURS].median,
+        "gflops": {name: flops / timings[name].median / 1e6 for name in (_OURS, fastest)},
+        "memory_gb": {name: peak / 2**30 for name, (_, peak) in profiles.items()},
+        "kinds": {
+            name: {kind: round(share, 3) for kind, share in shares.items()} for name, (shares, _) in profiles.items()
         },
     }
-    if checkpoint_activations:
-        recomputing = copy.deepcopy(pair.ours)
-        recomputing.checkpoint_activations()
-        steps[_RECOMPUTING] = training_step(recomputing, batch, same, precision, "channels last", compile=False)
     if default_form:
-        ours = create_segmentor(
-            model, backbone, num_classes=CLASSES, output_stride=output_stride, pretrained=False, overrides=()
-        )
-        steps["default form"] = training_step(ours, batch, side, precision, "channels last", compile=compile)
-    timings = take_turns(steps, rounds=rounds, seconds=seconds)
-    theirs = min((name for name in timings if name.startswith("theirs")), key=lambda name: timings[name].median)
-    profiles = {name: profile_step(steps[name]) for name in ("ours", theirs, _RECOMPUTING) if name in steps}
-    gc.collect()
-    kinds = {name: {kind: round(share, 3) for kind, share in shares.items()} for name, (shares, _) in profiles.items()}
-    row = {
-        "case": f"{peer} {model} {backbone} {side} os{output_stride} {precision}{' compiled' if compile else ''}",
-        "ms": {name: timing.to_dict() for name, timing in timings.items()},
-        "theirs": theirs,
-        "ratio": timings[theirs].median / timings["ours"].median,
-        "images_per_second": 1000 * batch / timings["ours"].median,
-        "gflops": {name: flops / timings[name].median / 1e6 for name in ("ours", theirs)},
-        "memory_gb": {name: peak / 2**30 for name, (_, peak) in profiles.items()},
-        "kinds": kinds,
-    }
-    if default_form:
-        row["default_ratio"] = timings[theirs].median / timings["default form"].median
+        row["default_ratio"] = timings[fastest].median / timings[_DEFAULT].median
     if checkpoint_activations:
         row["recomputing"] = {
-            "time": timings[_RECOMPUTING].median / timings["ours"].median,
-            "memory": profiles[_RECOMPUTING][1] / profiles["ours"][1],
+            "time": timings[_RECOMPUTING].median / timings[_OURS].median,
+            "memory": profiles[_RECOMPUTING][1] / profiles[_OURS][1],
         }
     return row
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A network and how its steps are done."""
+
+    peer: str
+    model: str
+    backbone: str
+    side: int
+    output_stride: int
+    batch: int
+    precision: str
+    compile: bool
+    threads: int
+
+    @property
+    def network(self) -> dict[str, Any]:
+        return {"model": self.model, "backbone": self.backbone, "output_stride": self.output_stride}
+
+    def step(self, network: nn.Module, side: int, layout: str = "channels last") -> Callable[[], None]:
+        return training_step(network, self.batch, side, self.precision, layout, compile=self.compile)
+
+    def options(self, side: int) -> dict[str, Any]:
+        """What a step in another Python has to know."""
+        names = ("batch", "precision", "compile", "threads")
+        return {"side": side, **{name: getattr(self, name) for name in names}}
+
+    def __str__(self) -> str:
+        form = f"{self.side} os{self.output_stride} {self.precision}{' compiled' if self.compile else ''}"
+        return f"{self.peer} {self.model} {self.backbone} {form}"
 
 
 def training_step(
@@ -248,7 +288,7 @@ def _show(table: Table, row: dict[str, Any], peak: float) -> None:
         f"{row['ratio']:.2f}x",
         *default,
         f"{row['images_per_second']:.1f}",
-        f"{row['memory_gb']['ours']:.2f} ({row['memory_gb'][theirs]:.2f})",
+        f"{row['memory_gb'][_OURS]:.2f} ({row['memory_gb'].get(theirs, math.nan):.2f})",
         f"{row['gflops']['ours']:.0f} ({row['gflops']['ours'] / peak:.0%})",
         ", ".join(f"{kind} {share:.0%}" for kind, share in kinds),
     )
