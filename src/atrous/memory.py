@@ -28,8 +28,8 @@ def free_memory() -> int:
     if free is None:
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for limit, used in _CGROUPS:
-        if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdigit():
-            free = min(free, int(most) - int(used.read_text()))
+        if limit.is_file() and used.is_file() and (most := limit.read_text(encoding="utf-8").strip()).isdigit():
+            free = min(free, int(most) - int(used.read_text(encoding="utf-8")))
     return max(0, free)
 
 
@@ -70,7 +70,7 @@ def keep_freed_memory() -> bool:
 
 def _kilobytes(file: Path, name: str) -> int | None:
     try:
-        found = re.search(rf"^{name}:\s+(\d+) kB$", file.read_text(), re.MULTILINE)
+        found = re.search(rf"^{name}:\s+(\d+) kB$", file.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         return None
     return None if found is None else 1024 * int(found[1])

@@ -25,6 +25,7 @@ MAY_CHANGE = (
     "data.eval_batch_size",
     "task.channels_last",
     "task.atrous_convolution",
+    "task.checkpoint_activations",
     "task.compile",
     "trainer.accelerator",
     "trainer.devices",

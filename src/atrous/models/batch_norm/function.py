@@ -44,7 +44,9 @@ def clamped_batch_norm(
     """
     vectors = (weight, bias, *(running or ()))
     several = feature.numel() > feature.shape[1]
-    if not _is_for_kernel(feature, vectors) or (learns and not several) or (not learns and running is None):
+    # with nothing to join and no gradient it is one pass either way, and PyTorch's begins sooner
+    alone = not learns and bounds == Bounds() and not torch.is_grad_enabled()
+    if alone or not _is_for_kernel(feature, vectors) or (learns and not several) or (not learns and running is None):
         return _by_pytorch(feature, weight, bias, running, learns=learns, momentum=momentum, eps=eps, bounds=bounds)
     result: Tensor
     if learns:
