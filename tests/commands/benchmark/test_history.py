@@ -37,6 +37,15 @@ def test_every_run_is_a_line(tmp_path: Path) -> None:
     assert read(tmp_path / "records", "train") == lines
 
 
+def test_where_files_lie_is_not_kept(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    options = {"mmseg_python": str(python), "tflite": None, "networks": [{"backbone": "a/b"}], "files": [str(tmp_path)]}
+    path = append(tmp_path, {**result(a=1.0), "options": options})
+    assert str(tmp_path) not in path.read_text(encoding="utf-8")
+    (line,) = read(tmp_path, "train")
+    assert line["options"] == {**options, "mmseg_python": "python", "files": [tmp_path.name]}
+
+
 def test_a_ratio_that_fell_by_more_than_a_tenth_is_a_complaint(tmp_path: Path) -> None:
     append(tmp_path, result(a=2.0, b=1.0, gone=1.0))
     append(tmp_path, result(a=1.81, b=1.5, new=3.0))

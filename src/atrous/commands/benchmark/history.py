@@ -15,7 +15,7 @@ WORSE = 0.9
 
 
 def append(folder: str | Path, result: dict[str, Any]) -> Path:
-    """Add a run to the record of its suite.
+    """Add a run to the record of its suite; of files it names, the names alone are kept.
 
     Args:
         folder: Where the records are.
@@ -26,7 +26,7 @@ def append(folder: str | Path, result: dict[str, Any]) -> Path:
     """
     path = Path(folder) / f"{result['suite']}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **_rounded(result)})
+    line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **_kept(result)})
     with path.open("a", encoding="utf-8") as file:
         file.write(line + "\n")
     return path
@@ -71,10 +71,12 @@ def geometric_mean(values: list[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
-def _rounded(value: Any) -> Any:
-    """Four digits of every float: more are noise, and the record is kept in the repository."""
+def _kept(value: Any) -> Any:
+    """Four digits of every float, more are noise; and no folders: the record is kept in the repository."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
+    if isinstance(value, str) and Path(value).is_absolute():
+        return Path(value).name
     if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    return [_rounded(each) for each in value] if isinstance(value, list | tuple) else value
+        return {key: _kept(each) for key, each in value.items()}
+    return [_kept(each) for each in value] if isinstance(value, list | tuple) else value
