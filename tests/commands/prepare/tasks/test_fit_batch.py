@@ -138,6 +138,13 @@ def test_impossible_options(device: Device, words: str, options: dict[str, Any],
         run(words, **options)
 
 
+def test_a_batch_that_cannot_be_divided_is_told(device: Device) -> None:
+    """A single image would be a divisor, but image pooling cannot train on it."""
+    device.room = 4
+    with pytest.raises(AtrousError, match="4 images fit on a device, but no number from 2 to 4 divides the recipe's 7"):
+        run("data.batch_size=7")
+
+
 def test_a_checkpointing_recipe_is_not_told_to_checkpoint(device: Device) -> None:
     _, said = run("data.batch_size=16 task.checkpoint_activations=true")
     assert "take a smaller augment.crop_size to change that" in said

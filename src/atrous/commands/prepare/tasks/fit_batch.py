@@ -75,7 +75,12 @@ def run(
             f"not even {smallest} images of {side}x{side} fit into {room}: choose a smaller augment.crop_size or "
             f"backbone{advice}"
         )
-    batch = max((size for size in range(1, min(found, share) + 1) if share % size == 0), default=1)
+    batch = max((size for size in range(smallest, min(found, share) + 1) if share % size == 0), default=None)
+    if batch is None:
+        raise AtrousError(
+            f"{found} images fit on a device, but no number from {smallest} to {found} divides the recipe's {share}: "
+            "choose another data.batch_size"
+        )
     settings = [f"data.batch_size={batch * devices}", f"trainer.accumulate_grad_batches={share // batch}"]
     say(console, f"{found} images fit on a device{' at least' if found == largest else ''}; {wanted} a step are")
     say(console, f"  {' '.join(settings)}")
