@@ -62,9 +62,20 @@ def test_statistics_are_averaged_and_counters_copied(fit: Callable[..., Any]) ->
 
 def test_constant_values_stay_exact() -> None:
     mean = torch.tensor([0.485, 123.675])
-    assert torch.equal(average(0.999, mean, mean.clone(), torch.tensor(7)), mean)
-    half = torch.ones(2, dtype=torch.float16)
-    assert average(0.999, half, half, torch.tensor(7)).dtype == torch.float16
+    half = torch.full((2,), 0.1, dtype=torch.float16)
+    for value in (mean, half):
+        averaged = value.clone()
+        average(0.999, [averaged], [value], torch.tensor(7))
+        assert torch.equal(averaged, value)
+
+
+def test_averages_of_several_tensors_follow_the_formula() -> None:
+    old = [torch.randn(3, 2), torch.randn(5)]
+    new = [torch.randn(3, 2), torch.randn(5)]
+    averaged = [tensor.clone() for tensor in old]
+    average(0.999, averaged, new, torch.tensor(3))
+    for ours, before, now in zip(averaged, old, new, strict=True):
+        torch.testing.assert_close(ours, 4 / 13 * before + 9 / 13 * now)
 
 
 class Killed(Exception):

@@ -30,7 +30,7 @@ class MovingAverage(WeightAveraging):
     def __init__(self, decay: float = 0.999, *, start_step: int = 0, device: str | None = None) -> None:
         require_range("callbacks.average.decay", decay, at_least=0, below=1)
         require_range("callbacks.average.start_step", start_step, at_least=0)
-        super().__init__(device=device, use_buffers=True, avg_fn=partial(average, decay))
+        super().__init__(device=device, use_buffers=True, multi_avg_fn=partial(average, decay))
         self._start_step = start_step
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
@@ -38,17 +38,18 @@ class MovingAverage(WeightAveraging):
         return step_idx is not None and step_idx >= self._start_step
 
 
-def average(decay: float, averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-    """The next moving average of one tensor.
+def average(decay: float, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    """Turn moving averages into the next ones, in place.
 
     Args:
         decay: Largest share of the old average.
-        averaged: The old average.
-        current: The newest value.
+        averaged: The old averages, all of one device and dtype; counters take the newest value.
+        current: The newest values.
         count: Number of averages so far.
     """
-    if not averaged.is_floating_point():
-        return current
-    number = torch.as_tensor(count, dtype=torch.float32, device=averaged.device)
-    kept = ((1 + number) / (10 + number)).clamp(max=decay).to(averaged.dtype)
-    return torch.lerp(current, averaged, kept)
+    if not averaged[0].is_floating_point():
+        torch._foreach_copy_(averaged, current)
+        return
+    number = int(count)
+    kept = min(decay, (1 + number) / (10 + number))
+    torch._foreach_lerp_(averaged, current, 1 - kept)

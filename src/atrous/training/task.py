@@ -28,6 +28,7 @@ from atrous.models import Segmentor
 from atrous.models.atrous_convolution import compute_by, has_atrous_convolution
 from atrous.training.batch_norm import freeze_batch_norm, hold_statistics
 from atrous.training.full_size_loss import full_size_losses
+from atrous.training.fused_optimizer import build_optimizer
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.parameter_groups import train_only as _train_only
 
@@ -225,7 +226,9 @@ class SegmentationTask(LightningModule):
             depthwise_decay=self._depthwise_decay,
         )
         try:
-            optimizer = self._optimizer(groups)
+            optimizer = build_optimizer(
+                self._optimizer, groups, scales_gradients=str(self.trainer.precision).startswith("16")
+            )
         except ValueError as error:
             raise AtrousError(f"the optimizer refused its settings: {error}") from error
         scheduler = LambdaLR(optimizer, self._schedule(steps))

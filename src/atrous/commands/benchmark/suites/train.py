@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from atrous.memory import keep_freed_memory
 from atrous.models import Segmentor
 from atrous.terminal import say
 from atrous.training.full_size_loss import full_size_losses
+from atrous.training.fused_optimizer import build_optimizer
 
 PRECISIONS = ("fp32", "bf16")
 _OURS, _DEFAULT, _RECOMPUTING = "ours", "default form", "ours, activations computed again"
@@ -232,7 +234,10 @@ def training_step(
     mask = torch.randint(0, CLASSES, (batch, side, side), generator=generator, dtype=torch.uint8)
     network.train().to(memory_format=_LAYOUTS[layout])
     image = image.contiguous(memory_format=_LAYOUTS[layout])
-    optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=4e-5)
+    sgd = partial(torch.optim.SGD, lr=1e-3, momentum=0.9, weight_decay=4e-5)
+    parameters = list(network.parameters())
+    # ours as this program trains, a peer's as PyTorch's optimizers come
+    optimizer = build_optimizer(sgd, [{"params": parameters}]) if isinstance(network, Segmentor) else sgd(parameters)
     loss = CrossEntropy()
     if compile:
         network.compile()
