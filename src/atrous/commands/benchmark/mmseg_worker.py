@@ -101,7 +101,7 @@ def training_step(network: nn.Module, options: dict[str, Any]) -> Callable[[], N
     image = image.contiguous(memory_format=layout)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=4e-5)
     if options["compile"]:
-        network.compile()
+        network.compile(dynamic=False)
 
     def step() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options["precision"] == "bf16"):

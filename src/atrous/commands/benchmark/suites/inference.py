@@ -153,7 +153,7 @@ def forms_of(segmentor: Segmentor, wanted: Sequence[str]) -> dict[str, nn.Module
         if name != "eager":
             forms[name] = segmentor.folded().to(memory_format=torch.channels_last)
         if name == "compiled":
-            forms[name].compile()
+            forms[name].compile(dynamic=False)
     return forms
 
 

@@ -240,7 +240,7 @@ def training_step(
     optimizer = build_optimizer(sgd, [{"params": parameters}]) if isinstance(network, Segmentor) else sgd(parameters)
     loss = CrossEntropy()
     if compile:
-        network.compile()
+        network.compile(dynamic=False)
 
     def step() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
