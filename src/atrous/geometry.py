@@ -13,6 +13,49 @@ Size = tuple[int, int]
 """Height and width."""
 
 
+def pixels_of(side: int) -> Tensor:
+    """The pixels along a side, 0 to ``side`` − 1, as float64."""
+    return torch.arange(side, dtype=torch.float64)
+
+
+def linear_weights(places: Tensor) -> tuple[slice, Tensor]:
+    """Linear interpolation along a side as a matrix.
+
+    Args:
+        places: Ascending places among features, float64, of n results.
+
+    Returns:
+        The m features that the results are made from, and the weights n×m of each, float64.
+    """
+    before = places.floor().long()
+    share = places - before
+    first, last = int(before[0]), int(places[-1].ceil())
+    weights = places.new_zeros(len(places), last - first + 1)
+    line = torch.arange(len(places))
+    weights[line, before - first] = 1 - share
+    weights[line, (before - first + 1).clamp(max=last - first)] += share
+    return slice(first, last + 1), weights
+
+
+def interpolate(feature: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
+    """Mix rows and columns of B×C×h×w, columns first: B×C×n×m.
+
+    Args:
+        feature: B×C×h×w.
+        of_rows: Weights n×h of its rows.
+        of_columns: Weights m×w of its columns.
+    """
+    if not _changes_nothing(of_columns):
+        feature = torch.matmul(feature, of_columns.T.to(feature))  # B×C×h×m
+    if not _changes_nothing(of_rows):
+        feature = torch.matmul(of_rows.to(feature), feature)  # B×C×n×m
+    return feature
+
+
+def _changes_nothing(weights: Tensor) -> bool:
+    return weights.shape[0] == weights.shape[1] and bool((weights.diagonal() == 1).all())
+
+
 def size_of(image: Tensor) -> Size:
     """Height and width of a tensor ...×H×W."""
     return image.shape[-2], image.shape[-1]
@@ -82,23 +125,22 @@ class Grid(StrEnum):
         """Interpolate the rows of B×C×h×w linearly to B×C×h×W."""
         return self.resize(feature, (feature.shape[-2], width))
 
-    def neighbors(self, features: int, pixels: int) -> tuple[Tensor, Tensor]:
-        """Between which features the pixels of a side lie in ``resize``.
+    def places(self, pixel: Tensor, pixels: int, features: int) -> Tensor:
+        """Where pixels of a side lie among the features that ``resize`` makes them from.
 
         Args:
-            features: Features along the side.
-            pixels: Pixels along it.
+            pixel: Places along the side, float64; they need not be whole numbers.
+            pixels: Pixels along the side.
+            features: Features along it.
 
         Returns:
-            For every pixel the feature before it, and how far it is to the next one, 0…1, in float64.
+            For every pixel a number from 0, the first feature, to ``features`` − 1, the last one.
         """
-        pixel = torch.arange(pixels, dtype=torch.float64)
         if self is Grid.POINTS:
             place = pixel * ((features - 1) / max(1, pixels - 1))
         else:
-            place = ((pixel + 0.5) * (features / pixels) - 0.5).clamp(min=0)
-        before = place.floor().long().clamp(max=features - 1)
-        return before, place - before
+            place = (pixel + 0.5) * (features / pixels) - 0.5
+        return place.clamp(0, features - 1)
 
     def shrink_labels(self, labels: Tensor, size: Size, *, extension: int, ignore_index: int = 255) -> Tensor:
         """Take the label of the pixel on which each score lies (DeepLabv1 §3.1: training on labels shrunk by 8).

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
 import atrous.inference
 from atrous.composition import build
-from atrous.inference import Inference, InferenceProtocol
+from atrous.inference import Inference, InferenceProtocol, InferenceStage
 from atrous.metrics import Protocol
 from atrous.models import Segmentor
-from atrous.models.backbones import TimmBackbone
-from atrous.models.heads import DeepLabV3Head
 
 FOLDER = Path(__file__).parents[2] / "conf" / "inference"
 CHOICES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def read(name: str) -> dict[str, Any]:
+    node: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    bases = [base for base in node.pop("defaults", []) if base != "_self_"]
+    return functools.reduce(lambda read_so_far, base: read(base) | read_so_far, bases, node)
+
+
 def chosen(name: str) -> Inference:
-    node = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    for base in node.pop("defaults", []):
-        if base != "_self_":
-            node = yaml.safe_load((FOLDER / f"{base}.yaml").read_text(encoding="utf-8")) | node
-    inference: Inference = build(node)
+    inference: Inference = build(read(name))
     return inference
 
 
-@pytest.fixture(scope="module")
-def network() -> Segmentor:
-    torch.manual_seed(0)
-    return Segmentor(backbone=TimmBackbone("test_resnet"), head=DeepLabV3Head, num_classes=4).eval()
-
-
 def test_all_of_them_keep_the_contract() -> None:
-    shown = [kind for _, kind in inspect.getmembers(atrous.inference, inspect.isclass) if kind is not InferenceProtocol]
+    others = {InferenceProtocol, InferenceStage}
+    shown = [kind for _, kind in inspect.getmembers(atrous.inference, inspect.isclass) if kind not in others]
     assert all(issubclass(kind, Inference) for kind in shown)
     assert {type(chosen(name)) for name in CHOICES} == set(shown) - {Inference}
 
@@ -56,8 +55,10 @@ def test_each_says_in_the_protocol_what_it_does(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_each_gives_probabilities_at_the_image_s_own_size(name: str, network: Segmentor) -> None:
-    image = torch.randint(0, 256, (2, 3, 45, 38), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+def test_each_gives_probabilities_at_the_image_s_own_size(
+    name: str, network: Segmentor, pictures: Callable[..., Tensor]
+) -> None:
+    image = pictures(45, 38)
     with torch.no_grad():
         probabilities = chosen(name)(network, image)
     assert probabilities.shape == (2, 4, 45, 38)

@@ -108,3 +108,33 @@ def test_scores_of_the_band_around_objects(run: Path, composed: Compose) -> None
     assert 0 < near.sum() < everywhere.sum()
     assert_scores(written, near)
     assert written["protocol"]["trimap_width"] == 2
+
+
+def test_callbacks_add_what_comes_after_the_network_in_any_order(run: Path, composed: Compose) -> None:
+    size = "callbacks.sliding_window.stage.size=33"
+    scales = "callbacks.multi_scale.stage.scales=[0.75,1.0]"
+    names = ["evaluate", "multi_scale_flip", "sliding_window"]
+    one = score(composed, f"ckpt_path={run}", f"callbacks=[{','.join(names)}]", size, scales)
+    other = score(composed, f"ckpt_path={run}", f"callbacks=[{','.join(names[::-1])}]", size, scales)
+    assert one == other
+    assert one["protocol"]["scales"] == [0.75, 1.0]
+    assert one["protocol"]["flip"] is True
+    assert one["protocol"]["window"] == [33, 33]
+    assert one["protocol"]["window_stride"] == [22, 22]
+    chosen = score(
+        composed,
+        f"ckpt_path={run}",
+        "inference=sliding_window",
+        "inference.size=33",
+        "callbacks=multi_scale_flip",
+        scales,
+    )
+    assert chosen == one
+    assert one["iou"] != score(composed, f"ckpt_path={run}")["iou"]
+
+
+def test_another_set_of_scales_by_its_name(run: Path, composed: Compose) -> None:
+    named = "inference@callbacks.multi_scale.stage=multi_scale_flip_cityscapes"
+    written = score(composed, f"ckpt_path={run}", "callbacks=[evaluate,multi_scale_flip]", named)
+    assert written["protocol"]["scales"] == [0.75, 1.0, 1.25]
+    assert written["protocol"]["flip"] is True

@@ -159,8 +159,54 @@ def test_one_image_at_another_output_stride_in_bf16(
         "precision=bf16",
     )
     assert done.returncode == 0, done.stderr
-    assert "1 image predicted → . · labels of street · OS 8 · bf16 · " in done.stdout
+    assert (
+        "1 image predicted → . · labels of street · OS 8 · scale 1 · no flip · whole image · no CRF · bf16 · "
+        in done.stdout
+    )
     assert read(tmp_path / "e.png").shape == SIZES["sub/deep/e"]
+
+
+def test_masks_say_how_they_were_made(predict: Predict, tmp_path: Path, run_folder: Path, images: Path) -> None:
+    scales = "callbacks.multi_scale.stage.scales=[0.75,1.0]"
+    shared = (f"ckpt_path={run_folder}", "input=images/sub", "overlay=false")
+    done = predict(*shared, "output=plain")
+    several = predict(*shared, "output=several", "callbacks=[multi_scale_flip,sliding_window]", scales)
+    assert several.returncode == done.returncode == 1, several.stderr  # text.jpg is no picture
+    stated = "OS 16 · scales 0.75, 1 · flip · window 513×513 · every 342×342 px · no CRF · 32"
+    assert f"labels of street · {stated} · " in several.stdout
+    with Image.open(tmp_path / "several" / "d.png") as mask:
+        assert mask.text["protocol"] == f"street images · {stated} · best.ckpt"
+    with Image.open(tmp_path / "plain" / "d.png") as mask:
+        assert (
+            mask.text["protocol"] == "street images · OS 16 · scale 1 · no flip · whole image · no CRF · 32 · best.ckpt"
+        )
+    assert (read(tmp_path / "several" / "d.png") != read(tmp_path / "plain" / "d.png")).any()
+
+
+def test_photographs_are_turned_and_other_files_are_named(
+    predict: Predict, tmp_path: Path, run_folder: Path, images: Path
+) -> None:
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    (tmp_path / "photos").mkdir()
+    with Image.open(images / "a.png") as picture:
+        picture.save(tmp_path / "photos" / "turned.png", exif=tag)
+        picture.save(tmp_path / "photos" / "drawing.gif")
+    height, width = SIZES["a"]
+    for upright, shape in (("false", (height, width)), ("true", (width, height))):
+        done = predict(f"ckpt_path={run_folder}", "input=photos", f"output=out_{upright}", f"upright={upright}")
+        assert done.returncode == 0, done.stderr
+        assert read(tmp_path / f"out_{upright}" / "turned.png").shape == shape
+        assert Image.open(tmp_path / f"out_{upright}" / "overlay" / "turned.jpg").size == shape[::-1]
+        assert f"passed over: {Path('photos', 'drawing.gif')}" in done.stderr
+
+
+def test_callbacks_that_need_a_trainer_are_refused(
+    predict: Predict, tmp_path: Path, run_folder: Path, images: Path
+) -> None:
+    done = predict(f"ckpt_path={run_folder}", "input=images", "output=out", "callbacks=[evaluate,flip]")
+    assert done.returncode == 2
+    assert "callbacks.progress does nothing without a trainer: leave it out" in done.stderr
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from atrous.callbacks.baselines import Baselines
 from atrous.callbacks.best_checkpoint import BestCheckpoint
+from atrous.callbacks.inference_stage import InferenceStage
 from atrous.callbacks.interrupts import Interrupts
 from atrous.callbacks.learning_rates import LearningRates
 from atrous.callbacks.moving_average import MovingAverage
@@ -14,6 +15,7 @@ from atrous.callbacks.run_record import RunRecord
 __all__ = [
     "Baselines",
     "BestCheckpoint",
+    "InferenceStage",
     "Interrupts",
     "LearningRates",
     "MovingAverage",

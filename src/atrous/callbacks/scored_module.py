@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from atrous.data.label_space import LabelSpace
+from atrous.inference import Inference, InferenceStage
 from atrous.metrics import Protocol as ScoreProtocol
 from atrous.metrics import Scores
 
@@ -18,11 +19,17 @@ class ScoredModule(Protocol):
         label_space: What the classes are.
         last_scores: Scores of the latest validation; None before the first one.
         last_confusion: Its confusion matrix, int64, on the CPU.
+        stages: What is done around its inference; see ``inference``.
     """
 
     label_space: LabelSpace
     last_scores: Scores | None
     last_confusion: Tensor | None
+    stages: list[InferenceStage]
+
+    @property
+    def inference(self) -> Inference:
+        """From network and images to probabilities, with all stages around it."""
 
     def protocol(self, stage: str, *, checkpoint: str | None = None) -> ScoreProtocol:
         """How scores of ``val`` or ``test`` are measured."""

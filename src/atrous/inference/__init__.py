@@ -1,8 +1,19 @@
-"""Inference: an image becomes class probabilities at its own size."""
+"""Inference: images become class probabilities at their own size."""
 
-from atrous.inference.inference import Inference, InferenceProtocol
+from atrous.inference.inference import Inference, InferenceProtocol, InferenceStage
+from atrous.inference.multi_scale import MultiScale
 from atrous.inference.padded import Padded
+from atrous.inference.sliding_window import SlidingWindow
 from atrous.inference.stretched import Stretched
 from atrous.inference.whole_image import WholeImage
 
-__all__ = ["Inference", "InferenceProtocol", "Padded", "Stretched", "WholeImage"]
+__all__ = [
+    "Inference",
+    "InferenceProtocol",
+    "InferenceStage",
+    "MultiScale",
+    "Padded",
+    "SlidingWindow",
+    "Stretched",
+    "WholeImage",
+]

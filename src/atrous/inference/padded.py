@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 from torch import Tensor
 
 from atrous.errors import AtrousError
-from atrous.inference.fixed_size import fixed_size
-from atrous.inference.inference import Inference, InferenceProtocol
+from atrous.geometry import size_of
+from atrous.inference.fixed_size import FixedSize
+from atrous.inference.inference import Band, InferenceProtocol
 from atrous.models.segmentor import Segmentor
 
 
-class Padded(Inference):
-    """Class probabilities from one pass over the image, padded at the lower and right border to a fixed size.
+class Padded(FixedSize):
+    """Class probabilities of the image, padded at the lower and right border to a fixed size.
 
     TensorFlow DeepLab evaluates in "crops" that cover the largest image: 513×513 on VOC, 1025×2049 on Cityscapes
-    (g3doc, ``eval_crop_size``). The padding is the mean color, which is zero after normalization.
+    (g3doc, ``eval_crop_size``), and tests at several scales of those. The padding is the mean color, which is zero
+    after normalization.
 
     Args:
         size: Height and width in pixels, or one number for both.
+        inner: What is done with the padded image; ``None`` for one pass over the whole of it.
 
     Raises:
-        AtrousError: Not one or two positive numbers.
+        AtrousError: Not one or two positive numbers, or the inner inference gives images a size too.
     """
-
-    def __init__(self, *, size: int | Sequence[int]) -> None:
-        self.size = fixed_size(size)
 
     @property
     def protocol(self) -> InferenceProtocol:
-        """The size."""
-        return {"padded": self.size}
+        """The size, and what is done then."""
+        return {**self.inner.protocol, "padded": self.size}
 
-    def __call__(self, segmentor: Segmentor, image: Tensor) -> Tensor:
+    def bands(self, segmentor: Segmentor, image: Tensor) -> Iterator[Band]:
         """Class probabilities; see ``Inference``.
 
         Raises:
             AtrousError: The image is larger than the size.
         """
-        height, width = image.shape[-2:]
+        height, width = size_of(image)
         if height > self.size[0] or width > self.size[1]:
             raise AtrousError(
                 f"an image of {height}×{width} pixels cannot be padded to {self.size[0]}×{self.size[1]}: set "
@@ -48,5 +48,8 @@ class Padded(Inference):
             )
         padded = segmentor.mean.repeat(len(image), 1, *self.size)  # B×3×size of the mean color
         padded[..., :height, :width] = image
-        logits: Tensor = segmentor(padded)[..., :height, :width]
-        return logits.float().softmax(dim=1)
+        for rows, probabilities in self.inner.bands(segmentor, padded):
+            if rows.start >= height:
+                return
+            kept = slice(rows.start, min(rows.stop, height))
+            yield kept, probabilities[:, :, : kept.stop - kept.start, :width]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from atrous.geometry import size_of
-from atrous.inference.fixed_size import fixed_size
-from atrous.inference.inference import Inference, InferenceProtocol
+from atrous.inference.bands import bands_of
+from atrous.inference.fixed_size import FixedSize
+from atrous.inference.inference import Band, InferenceProtocol
 from atrous.models.segmentor import Segmentor
 
 
-class Stretched(Inference):
-    """Class probabilities from one pass over the image at a fixed size, whatever its aspect ratio.
+class Stretched(FixedSize):
+    """Class probabilities of the image at a fixed size, whatever its aspect ratio.
 
     The image is resized as Pillow's ``BILINEAR`` does, with a wider kernel where it shrinks, and rounded to whole
     numbers; every pixel of the image then has the probabilities of the nearest pixel of the result, so that the most
@@ -23,23 +24,31 @@ class Stretched(Inference):
 
     Args:
         size: Height and width in pixels, or one number for both.
+        inner: What is done with the stretched image; ``None`` for one pass over the whole of it.
 
     Raises:
-        AtrousError: Not one or two positive numbers.
+        AtrousError: Not one or two positive numbers, or the inner inference gives images a size too.
     """
-
-    def __init__(self, *, size: int | Sequence[int]) -> None:
-        self.size = fixed_size(size)
 
     @property
     def protocol(self) -> InferenceProtocol:
-        """The size."""
-        return {"stretched": self.size}
+        """The size, and what is done then."""
+        return {**self.inner.protocol, "stretched": self.size}
 
-    def __call__(self, segmentor: Segmentor, image: Tensor) -> Tensor:
+    def bands(self, segmentor: Segmentor, image: Tensor) -> Iterator[Band]:
         """Class probabilities; see ``Inference``."""
-        logits: Tensor = segmentor(_resized_like_pillow(image, self.size))
-        return F.interpolate(logits.float().softmax(dim=1), size=size_of(image), mode="nearest-exact")
+        stretched = self.inner(segmentor, _resized_like_pillow(image, self.size))  # B×C×size
+        size = size_of(image)
+        down, across = (_nearest(*pair, stretched.device) for pair in zip(size, self.size, strict=True))
+        numbers = stretched.shape[0] * stretched.shape[1]
+        for rows in bands_of(size, numbers, stretched.device):
+            yield rows, stretched[:, :, down[rows]][..., across]
+
+
+def _nearest(pixels: int, features: int, device: torch.device) -> Tensor:
+    """The feature nearest to every pixel of a side, as Pillow and ``nearest-exact`` choose it."""
+    line = torch.arange(features, dtype=torch.float32).view(1, 1, -1)
+    return F.interpolate(line, size=pixels, mode="nearest-exact").flatten().long().to(device)
 
 
 def _resized_like_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
-from atrous.inference.inference import Inference
+from atrous.geometry import Size
+from atrous.inference.bands import bands_of
+from atrous.inference.inference import Band, FreeSize
 from atrous.models.segmentor import Segmentor
 
 
-class WholeImage(Inference):
+class WholeImage(FreeSize):
     """Class probabilities from one forward pass over the whole image (DeepLabv3 §4.1)."""
 
-    def __call__(self, segmentor: Segmentor, image: Tensor) -> Tensor:
-        """Class probabilities; see ``Inference``."""
-        logits: Tensor = segmentor(image)
-        return logits.float().softmax(dim=1)
+    def bands(self, segmentor: Segmentor, image: Tensor, size: Size | None = None) -> Iterator[Band]:
+        """Class probabilities; see ``FreeSize``."""
+        logits = segmentor.logit_map(image)
+        size = size or logits.size
+        for rows in bands_of(size, logits.batch * logits.num_classes, logits.device):
+            yield rows, logits.rows(rows, size).softmax(dim=1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from atrous.errors import AtrousError
-from atrous.geometry import Grid, Size, size_of
+from atrous.geometry import Grid, Size, linear_weights, pixels_of, size_of
 from atrous.losses.cross_entropy import MeanOverPixels
 from atrous.losses.loss import at_least_float32, mean_of_counted
 
@@ -80,13 +80,8 @@ def _parts(scores: Tensor, height: int, grid: Grid, size: Size) -> Iterator[tupl
     batch, channels, rows_of_scores, _ = scores.shape
     bytes_of_a_row = batch * channels * size[1] * scores.element_size()
     count = max(1, _PART.get(scores.device.type, _PART_ELSEWHERE) // bytes_of_a_row)
-    below, share = grid.neighbors(rows_of_scores, size[0])
+    places = grid.places(pixels_of(size[0]), size[0], rows_of_scores)
     for first in range(0, height, count):
         rows = slice(first, min(height, first + count))
-        start, end = int(below[rows.start]), min(int(below[rows.stop - 1]) + 2, rows_of_scores)
-        places = below[rows] - start
-        weights = torch.zeros(len(places), end - start, dtype=torch.float64)
-        line = torch.arange(len(places))
-        weights[line, places] = 1 - share[rows]
-        weights[line, (places + 1).clamp(max=end - start - 1)] += share[rows]
-        yield rows, slice(start, end), weights.to(scores)
+        seen, weights = linear_weights(places[rows])
+        yield rows, seen, weights.to(scores)

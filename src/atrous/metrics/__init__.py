@@ -3,5 +3,6 @@
 from atrous.metrics.confusion import Scores, confusion_matrix, scores_from_confusion
 from atrous.metrics.protocol import Protocol
 from atrous.metrics.segmentation_score import SegmentationScore
+from atrous.metrics.trimap import TrimapScore
 
-__all__ = ["Protocol", "Scores", "SegmentationScore", "confusion_matrix", "scores_from_confusion"]
+__all__ = ["Protocol", "Scores", "SegmentationScore", "TrimapScore", "confusion_matrix", "scores_from_confusion"]

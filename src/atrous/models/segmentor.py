@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -15,13 +14,15 @@ from atrous.errors import AtrousError, require_range
 from atrous.geometry import Size, size_of
 from atrous.models.activation_checkpointing import recompute_in_backward, units_of
 from atrous.models.atrous_convolution import compute_by
+from atrous.models.autocast import without_autocast
 from atrous.models.backbones.backbone import Backbone
 from atrous.models.batch_norm import fold_batch_norms, fuse_batch_norms
 from atrous.models.heads.head import Head
+from atrous.models.logit_map import LogitMap
 from atrous.models.upsamplers.bilinear import Bilinear
 from atrous.models.upsamplers.upsampler import Upsampler
 
-Outputs = Literal["logits", "all", "scores"]
+Outputs = Literal["logits", "map", "all", "scores"]
 
 
 class Segmentor(nn.Module):
@@ -200,14 +201,16 @@ class Segmentor(nn.Module):
 
         Args:
             image: B×3×H×W, RGB, uint8 or float, 0…255.
-            outputs: ``logits`` of the main output alone; ``all`` outputs that training sees, by name; or the
-                ``scores`` of all of them at their own resolution.
+            outputs: ``logits`` of the main output alone; what ``logit_map`` makes them from; ``all`` outputs that
+                training sees, by name; or the ``scores`` of all of them at their own resolution.
 
         Returns:
-            Logits B×C×H×W, or for each name logits or scores B×C×h×w.
+            Logits B×C×H×W, the head's scores B×D×h×w, or for each name logits or scores B×C×h×w.
         """
         height, width = image.shape[-2:]
         extended = self.preprocess(image)  # B×3×H'×W', normalized; 500×375 becomes 513×385 at output stride 16
+        if outputs == "map":
+            return self.scores(extended)
         if outputs == "logits":
             logits = self._enlarge(self.scores(extended), extended, upsampler=self.upsampler)
             return logits[..., :height, :width]  # back to the image's own size
@@ -225,6 +228,23 @@ class Segmentor(nn.Module):
             ]
             for name, score in scores.items()
         }
+
+    def logit_map(self, image: Tensor) -> LogitMap:
+        """Run the network, and enlarge its scores only where somebody reads them.
+
+        Args:
+            image: B×3×H×W, RGB, uint8 or float, 0…255.
+        """
+        scores = self(image, outputs="map")
+        size = size_of(image)
+        return LogitMap(
+            scores,
+            self.upsampler,
+            num_classes=self.num_classes,
+            grid=self.backbone.grid,
+            size=size,
+            extended=self.extended_size(size),
+        )
 
     def scores(self, extended: Tensor) -> Tensor:
         """The head's output for normalized, extended images: B×D×h×w."""
@@ -255,18 +275,13 @@ class Segmentor(nn.Module):
         """Logits in float32 under autocast too: rounded to bf16, classes would tie and the first of them win."""
         size = size_of(extended)
         at_least_float32 = torch.promote_types(scores.dtype, torch.float32)
-        with _without_autocast(scores.device.type):
+        with without_autocast(scores.device.type):
             if upsampler is None:
                 return self.backbone.grid.resize(scores.to(at_least_float32), size)
             # in a network of half precision, the upsampler's weights have half precision too
             precision = next((weight.dtype for weight in upsampler.parameters()), at_least_float32)
             logits: Tensor = upsampler(scores.to(precision), size)
             return logits
-
-
-def _without_autocast(device: str) -> AbstractContextManager[object]:
-    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

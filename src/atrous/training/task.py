@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from atrous.checkpoints.card import Card, require_same_classes, segmentor_weight
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import size_of
-from atrous.inference import Inference
+from atrous.inference import Inference, InferenceStage
 from atrous.losses import Loss
 from atrous.metrics.confusion import Scores
 from atrous.metrics.protocol import Protocol
@@ -85,7 +86,7 @@ class SegmentationTask(LightningModule):
     Attributes:
         segmentor: The network.
         label_space: What its classes are.
-        inference: From network and images to probabilities in validation and test; callbacks may wrap it.
+        stages: What is done around ``inference`` in validation and test; callbacks add and remove them.
         last_scores: Scores of the latest validation or test.
         last_confusion: Its confusion matrix, int64, on the CPU.
     """
@@ -125,10 +126,12 @@ class SegmentationTask(LightningModule):
             )
         self.segmentor = segmentor
         self.loss = loss
-        self.inference = inference
+        self.stages: list[InferenceStage] = []
+        self._inference = inference
         self.label_space = label_space
         self.last_scores: Scores | None = None
         self.last_confusion: Tensor | None = None
+        self._protocols: dict[str, Protocol] = {}
         self._splits = dict(splits)
         self._optimizer = optimizer
         self._schedule = schedule
@@ -281,8 +284,17 @@ class SegmentationTask(LightningModule):
         """Score the test split."""
         self._finish_evaluation("test")
 
+    @property
+    def inference(self) -> Inference:
+        """From network and images to probabilities, with all stages around it."""
+        return functools.reduce(lambda inference, stage: stage.wrap(inference), self.stages, self._inference)
+
     def protocol(self, stage: str, *, checkpoint: str | None = None) -> Protocol:
-        """How the scores of ``val`` or ``test`` are measured."""
+        """How the latest scores of ``val`` or ``test`` were measured; before there are any, how they would be."""
+        measured = self._protocols.get(stage) or self._protocol(stage)
+        return dataclasses.replace(measured, checkpoint=checkpoint)
+
+    def _protocol(self, stage: str) -> Protocol:
         protocol = Protocol(
             dataset=self.label_space.name,
             split=self._splits[stage],
@@ -290,7 +302,6 @@ class SegmentationTask(LightningModule):
             scales=self.segmentor.input_scales,
             trimap_width=self._trimap_width,
             precision=str(self.trainer.precision),
-            checkpoint=checkpoint,
         )
         return dataclasses.replace(protocol, **self.inference.protocol)
 
@@ -375,17 +386,20 @@ class SegmentationTask(LightningModule):
         return pixels / mean.where(mean > 0, 1)
 
     def _evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        probabilities = self.inference(self.segmentor, self._images(batch))  # B×C×H×W
-        prediction = probabilities.argmax(dim=1)  # B×H×W
-        mask: Tensor = batch["mask"].long()
+        mask: Tensor = batch["mask"]  # uint8 B×H×W
         if self._trimap_width is not None:
             mask = within_trimap(mask, self._trimap_width, ignore_index=self.label_space.ignore_index)
-        counted = mask != self.label_space.ignore_index
-        of_truth = probabilities.gather(1, mask.where(counted, 0).unsqueeze(1)).squeeze(1)  # of the true class, B×H×W
-        losses = -of_truth.clamp(min=torch.finfo(of_truth.dtype).tiny).log()
-        self._validation_loss.update(losses, weight=counted.to(losses.dtype))
-        self._confusion.update(prediction, mask)
-        return {"prediction": prediction.to(torch.uint8)}
+        prediction = torch.empty_like(mask)
+        for rows, probabilities in self.inference.bands(self.segmentor, self._images(batch)):  # B×C×n×W
+            labels = probabilities.argmax(dim=1)  # B×n×W
+            truth = mask[:, rows].long()
+            counted = truth != self.label_space.ignore_index
+            of_truth = probabilities.gather(1, truth.where(counted, 0).unsqueeze(1)).squeeze(1)  # of the true class
+            losses = -of_truth.clamp(min=torch.finfo(of_truth.dtype).tiny).log()
+            self._validation_loss.update(losses, weight=counted.to(losses.dtype))
+            self._confusion.update(labels, truth)
+            prediction[:, rows] = labels.to(prediction.dtype)
+        return {"prediction": prediction}
 
     def _finish_evaluation(self, stage: str) -> None:
         scores = self._confusion.compute()
@@ -400,6 +414,7 @@ class SegmentationTask(LightningModule):
         self._validation_loss.reset()
         if self.trainer.sanity_checking:
             return
+        self._protocols[stage] = self._protocol(stage)  # stages may be gone when somebody asks
         self._score_card = {
             **scores.to_dict(self.label_space.classes),
             "protocol": self.protocol(stage).to_dict(),

@@ -20,7 +20,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def names(given: Path | str, output: Path) -> dict[str, str]:
-    return {image.path.name: str(image.name) for image in find_images(str(given), output=output)}
+    return {image.path.name: str(image.name) for image in find_images(str(given), output=output).images}
 
 
 def test_folder_keeps_subfolders_and_leaves_out_other_files(tmp_path: Path) -> None:
@@ -31,14 +31,14 @@ def test_folder_keeps_subfolders_and_leaves_out_other_files(tmp_path: Path) -> N
 
 def test_order_is_that_of_the_paths(tmp_path: Path) -> None:
     touch(tmp_path, "b.png", "a/z.png", "c.png")
-    found = [image.path for image in find_images(str(tmp_path), output=tmp_path / "out")]
+    found = [image.path for image in find_images(str(tmp_path), output=tmp_path / "out").images]
     assert found == sorted(found)
     assert len(found) == 3
 
 
 def test_equal_stems_keep_their_suffix(tmp_path: Path) -> None:
     touch(tmp_path / "in", "a.jpg", "a.png", "a.jpg.png", "b.jpg", "sub/a.jpg", "c.jpg", "C.bmp")
-    found = find_images(str(tmp_path / "in"), output=tmp_path / "out")
+    found = find_images(str(tmp_path / "in"), output=tmp_path / "out").images
     results = [str(image.name).lower() for image in found]
     assert len(set(results)) == len(found) == 7
     assert {str(image.path.relative_to(tmp_path / "in")): str(image.name) for image in found} == {
@@ -59,9 +59,9 @@ def test_results_of_an_earlier_run_are_no_images(tmp_path: Path) -> None:
 
 def test_glob_is_relative_to_its_fixed_part(tmp_path: Path) -> None:
     touch(tmp_path, "x/left/a.jpg", "y/left/a.jpg", "y/right/a.jpg", "x/left/a.txt")
-    found = find_images(str(tmp_path / "*" / "left" / "*"), output=tmp_path / "out")
+    found = find_images(str(tmp_path / "*" / "left" / "*"), output=tmp_path / "out").images
     assert [str(image.name) for image in found] == ["x/left/a", "y/left/a"]
-    everything = find_images(str(tmp_path / "**" / "*.jpg"), output=tmp_path / "out")
+    everything = find_images(str(tmp_path / "**" / "*.jpg"), output=tmp_path / "out").images
     assert [str(image.name) for image in everything] == ["x/left/a", "y/left/a", "y/right/a"]
 
 
@@ -167,3 +167,69 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
     ):
         with pytest.raises(AtrousError, match=reason):
             read_rgb(path)
+
+
+def picture(path: Path, size: tuple[int, int] = (6, 4), **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (200, 30, 40)).save(path, **options)
+    return path
+
+
+def test_files_that_are_passed_over_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    kept = picture(folder / "sub" / "b.png")
+    animation = picture(folder / "a.gif")
+    notes = folder / "notes.txt"
+    notes.write_text("x")
+    (folder / ".hidden").write_text("x")
+    nowhere = folder / "gone.jpg"
+    nowhere.symlink_to(tmp_path / "nowhere.jpg")
+    picture(folder / "out" / "b.png")
+    found = find_images(str(folder), output=folder / "out")
+    assert [image.path for image in found.images] == [kept]
+    assert found.passed_over == sorted([animation, notes, nowhere])
+    matched = find_images(str(folder / "*"), output=tmp_path / "out2") if picture(folder / "c.jpg") else None
+    assert matched is not None
+    assert matched.passed_over == sorted([animation, notes, nowhere, folder / "out", folder / "sub"])
+
+
+@pytest.mark.parametrize("name", ["animation.gif", "animation.png", "animation.webp", "pages.tif", "animation.jpg"])
+def test_pictures_with_several_frames_are_refused_whatever_their_name(tmp_path: Path, name: str) -> None:
+    kind = {".gif": "GIF", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".jpg": "GIF"}[Path(name).suffix]
+    frames = [Image.new("RGB", (6, 4), (shade, 30, 40)) for shade in (0, 90, 200)]
+    path = tmp_path / name
+    frames[0].save(path, format=kind, save_all=True, append_images=frames[1:])
+    with pytest.raises(AtrousError, match="it holds 3 frames or pages; save the one that you mean"):
+        read_rgb(path)
+
+
+def test_a_photograph_with_a_preview_is_one_picture(tmp_path: Path) -> None:
+    path = tmp_path / "camera.jpg"
+    Image.new("RGB", (6, 4), (0, 0, 255)).save(
+        path, format="MPO", save_all=True, append_images=[Image.new("RGB", (3, 2), (255, 0, 0))]
+    )
+    pixels = read_rgb(path)
+    assert pixels.shape == (4, 6, 3)
+    assert pixels[..., 2].min() > 200
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_if_asked(tmp_path: Path, orientation: int) -> None:
+    """EXIF's table: what the row 0 and the column 0 of the stored pixels are in the scene."""
+    stored = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    scene = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.transpose(1, 0, 2),
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(stored),
+    }[orientation]
+    tag = Image.Exif()
+    tag[0x0112] = orientation
+    path = tmp_path / "photo.png"
+    Image.fromarray(stored).save(path, exif=tag)
+    assert (read_rgb(path) == stored).all()
+    assert (read_rgb(path, upright=True) == scene).all()

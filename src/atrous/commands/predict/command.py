@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import sys
 from pathlib import Path
 
 from atrous.checkpoints.load import load_segmentor
-from atrous.commands.predict.image_files import find_images
+from atrous.commands.predict.image_files import find_images, read_rgb
 from atrous.commands.predict.pipeline import predict_files
 from atrous.commands.predict.predictor import Predictor, choose_device
 from atrous.commands.predict.progress import with_progress
 from atrous.commands.predict.result_files import ResultFiles
-from atrous.composition import Config, build, require_types
+from atrous.composition import Config, require_types
+from atrous.composition.inference import build_inference
 from atrous.errors import AtrousError
 from atrous.memory import keep_freed_memory
+from atrous.metrics.protocol import Protocol
 from atrous.runs import checkpoint_to_use
 from atrous.terminal import open_console, say
 
@@ -27,9 +31,12 @@ _TYPES = {
     "output_stride": int | None,
     "device": str,
     "precision": int | str,
+    "upright": bool,
     "overlay": bool,
     "alpha": float,
 }
+_NAMED = 10
+"""Files passed over that are named."""
 _REQUIRED = {"ckpt_path": "<checkpoint or run folder>", "input": "<image, folder or 'glob pattern'>"}
 
 
@@ -40,19 +47,30 @@ def predict(config: Config) -> None:
             raise AtrousError(f"{key} is missing: give {key}={what}")
     require_types(config, _TYPES)
     output = Path(config.output).expanduser()
-    images = find_images(config.input, output=output)
+    images, passed_over = find_images(config.input, output=output)
     device = choose_device(config.device)
     checkpoint = checkpoint_to_use(config.ckpt_path)
     segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride, trust=config.trust)
-    predictor = Predictor(segmentor, build(config.inference), device=device, precision=str(config.precision))
+    inference = build_inference(config)
+    predictor = Predictor(segmentor, inference, device=device, precision=str(config.precision))
+    protocol = Protocol(
+        card.label_space.name,
+        "images",
+        segmentor.output_stride,
+        scales=segmentor.input_scales,
+        precision=str(config.precision),
+        checkpoint=checkpoint.name,
+    )
+    protocol = dataclasses.replace(protocol, **inference.protocol)
     if device.type == "cpu":
         keep_freed_memory()
-    files = ResultFiles(output, card.label_space, overlay=config.overlay, alpha=config.alpha)
+    files = ResultFiles(output, card.label_space, overlay=config.overlay, alpha=config.alpha, protocol=str(protocol))
     files.require_apart(images)
     wanted = [image for image in images if not (config.skip_existing and files.exist(image))]
 
     console = open_console()
-    results = predict_files(wanted, predictor=predictor, write=files.write, batch_size=config.batch_size)
+    read = functools.partial(read_rgb, upright=config.upright)
+    results = predict_files(wanted, predictor=predictor, write=files.write, read=read, batch_size=config.batch_size)
     try:
         failures = [result for result in with_progress(results, len(wanted), console) if result.failure is not None]
     except KeyboardInterrupt:
@@ -60,14 +78,17 @@ def predict(config: Config) -> None:
         sys.exit(130)
     for result in failures:
         print(f"not predicted: {result.image.path}: {result.failure}", file=sys.stderr)
+    if passed_over:
+        named = ", ".join(str(path) for path in passed_over[:_NAMED])
+        more = f" and {len(passed_over) - _NAMED} more" if len(passed_over) > _NAMED else ""
+        print(f"passed over: {named}{more}", file=sys.stderr)
     if failures and len(failures) == len(images):
         raise AtrousError(f"none of the {len(images)} images of input={config.input} could be predicted")
     done, kept = len(wanted) - len(failures), len(images) - len(wanted)
     counts = [f"{done} image{'s' * (done != 1)} predicted"]
     counts += [f"{kept} existing kept"] if kept else []
     counts += [f"{len(failures)} failed"] if failures else []
-    how = [f"labels of {card.label_space.name}", f"OS {segmentor.output_stride}"]
-    how += [] if str(config.precision) == "32" else [str(config.precision)]
+    how = [f"labels of {card.label_space.name}", *protocol.steps()]
     say(console, f"{', '.join(counts)} → {' · '.join([str(output), *how, str(checkpoint)])}")
     if failures:
         sys.exit(1)

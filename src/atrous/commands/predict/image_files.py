@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from atrous.errors import AtrousError
 
@@ -33,8 +33,20 @@ class ImageFile:
     name: Path
 
 
-def find_images(given: str, *, output: Path) -> list[ImageFile]:
-    """Find the images that a path or pattern matches, sorted by path.
+class FoundImages(NamedTuple):
+    """What a path or pattern matches.
+
+    Attributes:
+        images: The images, sorted by path.
+        passed_over: What else there is and is not predicted, sorted: other files, links to nothing, matched folders.
+    """
+
+    images: list[ImageFile]
+    passed_over: list[Path]
+
+
+def find_images(given: str, *, output: Path) -> FoundImages:
+    """Find the images that a path or pattern matches.
 
     A folder is searched with its sub-folders. Hidden files, and files in an output folder inside the input folder, are
     left out. Images that differ only in the suffix keep it in their names, so that none overwrites the results of
@@ -51,7 +63,7 @@ def find_images(given: str, *, output: Path) -> list[ImageFile]:
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             _refuse(given, "is not an image by its suffix")
-        return [ImageFile(path, Path(path.stem))]
+        return FoundImages([ImageFile(path, Path(path.stem))], [])
     if path.is_dir():
         root, files = path, _walk(path)
     elif glob.has_magic(str(path)):
@@ -61,30 +73,42 @@ def find_images(given: str, *, output: Path) -> list[ImageFile]:
     if output.resolve() == root.resolve():
         raise AtrousError(f"output={output} is the folder of the images: give another one, such as {output / 'labels'}")
     inside = output.resolve() if output.resolve().is_relative_to(root.resolve()) else None
-    images = sorted(
+    shown = sorted(
         file
         for file in files
-        if file.suffix.lower() in SUFFIXES
-        and not file.name.startswith(".")
-        and file.is_file()
-        and not (inside and file.resolve().is_relative_to(inside))
+        if not file.name.startswith(".") and not (inside and file.resolve().is_relative_to(inside))
     )
+    images = [file for file in shown if file.suffix.lower() in SUFFIXES and file.is_file()]
     if not images:
         _refuse(given, "holds no image" if path.is_dir() else "matches no image")
     names = _distinct_names(file.relative_to(root) for file in images)
-    return [ImageFile(file, name) for file, name in zip(images, names, strict=True)]
+    found = [ImageFile(file, name) for file, name in zip(images, names, strict=True)]
+    wanted = set(images)
+    return FoundImages(found, [file for file in shown if file not in wanted])
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Read an image as uint8 H×W×3 RGB, on the pixel grid that is stored: an orientation tag is not applied.
+def read_rgb(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
+    """Read an image as uint8 H×W×3 RGB.
 
     Gray and palette images are converted, 16-bit gray is scaled to 8 bit, and transparency is dropped, as in training.
+    Of a photograph with its preview (MPO, which many cameras write as ``.jpg``) the photograph is read.
+
+    Args:
+        path: The file.
+        upright: Turn it as its EXIF tag says; otherwise it keeps the pixel grid that is stored.
 
     Raises:
-        AtrousError: The file cannot be decoded; the message says why but does not name the file.
+        AtrousError: The file cannot be decoded, or holds several pictures; the message says why but does not name the
+            file.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path) as opened:
+            frames = getattr(opened, "n_frames", 1)
+            if frames > 1 and opened.format != "MPO":
+                raise AtrousError(
+                    f"it holds {frames} frames or pages; save the one that you mean as a picture of its own"
+                )
+            image = ImageOps.exif_transpose(opened) if upright else opened
             if image.mode == "F":
                 raise AtrousError("floating-point pixels have no known range; convert the file to 8 bit")
             if image.mode.startswith("I"):

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ def predict_files(
     *,
     predictor: Callable[[Pixels], Pixels],
     write: Callable[[ImageFile, Pixels, Pixels], None],
+    read: Callable[[Path], Pixels] = read_rgb,
     batch_size: int = 4,
 ) -> Iterator[Result]:
     """Predict images in batches of equal size; what cannot be read or is too large is skipped.
@@ -49,6 +51,7 @@ def predict_files(
         images: What to predict.
         predictor: Gives train ids B×H×W for images B×H×W×3; raises MemoryError where a batch is too large.
         write: Called with image, pixels and train ids, from another thread.
+        read: Gives the pixels H×W×3 of a file, or raises an AtrousError that says why there are none.
         batch_size: Images that are predicted together if they have the same size.
 
     Yields:
@@ -61,7 +64,7 @@ def predict_files(
         raise AtrousError(f"batch_size={batch_size} is not a positive whole number")
     with ThreadPoolExecutor(_THREADS) as readers, ThreadPoolExecutor(_THREADS) as writers:
         writing: deque[tuple[ImageFile, Future[None]]] = deque()
-        for batch in _batches(_read_ahead(images, readers, count=2 * batch_size), batch_size):
+        for batch in _batches(_read_ahead(images, read, readers, count=2 * batch_size), batch_size):
             if isinstance(batch, Result):
                 yield batch
                 continue
@@ -77,13 +80,15 @@ def predict_files(
             yield _written(*writing.popleft())
 
 
-def _read_ahead(images: Sequence[ImageFile], readers: ThreadPoolExecutor, *, count: int) -> Iterator[Job | Result]:
+def _read_ahead(
+    images: Sequence[ImageFile], read: Callable[[Path], Pixels], readers: ThreadPoolExecutor, *, count: int
+) -> Iterator[Job | Result]:
     """Images in order, decoded while the network works."""
     waiting = iter(images)
     reading: deque[tuple[ImageFile, Future[Pixels]]] = deque()
     while True:
         while len(reading) < count and (image := next(waiting, None)) is not None:
-            reading.append((image, readers.submit(read_rgb, image.path)))
+            reading.append((image, readers.submit(read, image.path)))
         if not reading:
             return
         image, future = reading.popleft()

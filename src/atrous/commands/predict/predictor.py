@@ -60,14 +60,16 @@ class Predictor:
         try:
             # B×H×W×3 seen as B×3×H×W is channels-last already
             batch = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)
+            labels = batch.new_empty(len(batch), *batch.shape[2:])  # uint8 B×H×W
             with self._precision():
-                probabilities = self._inference(self._segmentor, batch)
-            labels: NDArray[np.uint8] = probabilities.argmax(dim=1).to(torch.uint8).cpu().numpy()
+                for rows, probabilities in self._inference.bands(self._segmentor, batch):
+                    labels[:, rows] = probabilities.argmax(dim=1).to(torch.uint8)
+            result: NDArray[np.uint8] = labels.cpu().numpy()
         except RuntimeError as error:
             if any(words in str(error) for words in ("out of memory", "can't allocate memory")):
                 raise MemoryError(f"needs more memory than {self._device} has") from error
             raise
-        return labels
+        return result
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self._device.type, dtype=torch.bfloat16) if self._mixed else nullcontext()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from atrous.commands.predict.image_files import ImageFile
 from atrous.data.label_space import IGNORE_COLOR, LabelSpace
@@ -27,18 +28,30 @@ class ResultFiles:
         label_space: Names and colors of the ids.
         overlay: Whether to draw overlays.
         alpha: Share of the class color in the overlay, 0 to 1.
+        protocol: How the masks were made; a text of that name in every mask's file says it.
 
     Raises:
         AtrousError: The folder cannot be written to, or alpha is out of range.
     """
 
-    def __init__(self, folder: Path, label_space: LabelSpace, *, overlay: bool = True, alpha: float = 0.5) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        label_space: LabelSpace,
+        *,
+        overlay: bool = True,
+        alpha: float = 0.5,
+        protocol: str | None = None,
+    ) -> None:
         if not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
             raise AtrousError(f"alpha={alpha} is not between 0 and 1")
         self.folder = folder
         self._label_space = label_space
         self._overlay = overlay
         self._alpha = alpha
+        self._texts = PngInfo()
+        if protocol is not None:
+            self._texts.add_itxt("protocol", protocol)
         self._palette = _raw_palette(label_space)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +102,7 @@ class ResultFiles:
             mask = Image.fromarray(self._label_space.decode(labels))
             if mask.mode == "L":
                 mask.putpalette(self._palette)
-            _save(mask, self.mask(image), format="PNG")
+            _save(mask, self.mask(image), format="PNG", pnginfo=self._texts)
         except OSError as error:
             raise AtrousError(
                 f"the results of {image.path} cannot be written to {self.folder} ({error.strerror or error}); when "

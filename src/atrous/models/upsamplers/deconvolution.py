@@ -29,6 +29,7 @@ class Deconvolution(Upsampler):
     def __init__(self, *, grid: Grid, num_classes: int, ratio: int, mixes_classes: bool = True) -> None:
         super().__init__()
         _require_even(ratio)
+        self.grid = grid
         self.ratio = ratio
         self.score_channels = num_classes
         self.num_classes = num_classes

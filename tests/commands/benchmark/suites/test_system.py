@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from atrous.commands.benchmark.suites.system import STAGES, _time
 from atrous.commands.predict.predictor import Predictor
 from atrous.errors import AtrousError
 from atrous.inference import Inference
+from atrous.inference.inference import Band
 
 SMALL = {
     "networks": [["deeplabv3plus", "resnet18"]],
@@ -54,10 +56,10 @@ class Sleepy(nn.Module):
 class TwiceAndSleepy(Inference):
     """Two passes of the network, and a stage of its own."""
 
-    def __call__(self, segmentor: Any, image: Tensor) -> Tensor:
+    def bands(self, segmentor: Any, image: Tensor) -> Iterator[Band]:
         logits: Tensor = segmentor(image) + segmentor(image)
         time.sleep(0.1)
-        return logits
+        yield slice(0, logits.shape[2]), logits
 
 
 def test_time_is_counted_where_it_is_spent() -> None:
