@@ -58,7 +58,7 @@ def sample(index: int) -> dict[str, Any]:
     image = torch.randint(0, 256, (3, 6, 8), generator=generator).to(torch.uint8)
     mask = (image.float().mean(dim=0) > 127).to(torch.uint8)
     mask[0, 0] = 255
-    return {"image": image, "mask": mask, "name": f"toy-{index}", "size": (5, 8) if index == 1 else (6, 8)}
+    return {"image": image, "mask": mask, "name": f"toy-{index}", "size": (6, 8), "index": index}
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -67,6 +67,7 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
         "mask": torch.stack([each["mask"] for each in samples]),
         "name": [each["name"] for each in samples],
         "size": [each["size"] for each in samples],
+        "index": [each["index"] for each in samples],
     }
 
 
@@ -74,11 +75,13 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
 def fit() -> Callable[..., tuple[TinyTask, Trainer]]:
     """Train for some steps with a validation after every second one; returns the module and the trainer."""
 
-    def run(callbacks: list[Any], steps: int = 4, ckpt_path: str | None = None, **options: Any) -> Any:
+    def run(
+        callbacks: list[Any], steps: int = 4, ckpt_path: str | None = None, order: Any = (0, 1, 2), **options: Any
+    ) -> Any:
         torch.manual_seed(0)
         task = TinyTask()
         training = DataLoader([sample(index) for index in range(4)], batch_size=2, collate_fn=collate)
-        validation = DataLoader([sample(index) for index in range(3)], batch_size=2, collate_fn=collate)
+        validation = DataLoader([sample(index) for index in order], batch_size=2, collate_fn=collate)
         settings = {"logger": False, "log_every_n_steps": 1, "num_sanity_val_steps": 1, **options}
         trainer = Trainer(
             accelerator="cpu",

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from atrous.data import LabelSpace, RawSample, Sample, SegmentationDataModule, SegmentationDataset, to_sample
 from atrous.data.data_module import collate
+from atrous.data.sets import Shapes
+from atrous.data.sets.files import ImageMaskFiles, read_image
 from atrous.errors import AtrousError
 
 SIZES = {"train": 7, "val": 5, "test": 3}
@@ -123,9 +126,7 @@ def test_root_reaches_the_data_set_only_where_given(module: Callable[..., Segmen
 
 def test_images_of_different_sizes_cannot_share_a_batch(module: Callable[..., SegmentationDataModule]) -> None:
     raws = [Numbers(split="val", size=size)[0] for size in ((4, 6), (5, 6))]
-    with pytest.raises(
-        AtrousError, match=r"different sizes \(4x6, 5x6\) cannot share a batch: set data\.eval_batch_size=1"
-    ):
+    with pytest.raises(AtrousError, match=r"different sizes \(4x6, 5x6\) cannot share a batch: crop them to one size"):
         collate([to_sample(raw) for raw in raws])
 
 
@@ -150,7 +151,7 @@ class Growing(Numbers):
     ("dataset", "sentence"),
     [
         (Damaged, "b.png: image cannot be read; replace the file"),
-        (Growing, r"images of different sizes \(.*\) cannot share a batch: set data.eval_batch_size=1"),
+        (Growing, r"images of different sizes \(.*\) cannot share a batch: crop them to one size"),
     ],
 )
 def test_a_worker_says_what_is_wrong_with_a_file_and_nothing_else(
@@ -158,11 +159,60 @@ def test_a_worker_says_what_is_wrong_with_a_file_and_nothing_else(
 ) -> None:
     data = module(dataset=dataset, num_workers=workers, eval_batch_size=2)
     others = set(multiprocessing.active_children())
-    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+    loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+    for loader in loaders if dataset is Damaged else loaders[:1]:
         with pytest.raises(AtrousError) as raised:
             list(loader)
         assert re.fullmatch(sentence, str(raised.value))
         assert set(multiprocessing.active_children()) <= others
+
+
+class Mixed(Numbers):
+    """Numbers of three sizes in turn."""
+
+    def __getitem__(self, index: int) -> RawSample:
+        raw = super().__getitem__(index)
+        side = 6 + index % 3
+        return raw._replace(image=np.zeros((4, side, 3), dtype=np.uint8), mask=np.zeros((4, side), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_hold_images_of_one_size(
+    module: Callable[..., SegmentationDataModule], world_size: int, workers: int
+) -> None:
+    """Every image once over all processes, in the order of the list within a size."""
+    seen: list[str] = []
+    for rank in range(world_size):
+        loader = module(
+            rank, world_size, dataset=Mixed, val_split="train", eval_batch_size=2, num_workers=workers
+        ).val_dataloader()
+        batches = [(batch["image"].shape, batch["name"]) for batch in loader]
+        for batch in loader:
+            assert batch["name"] == [f"train-{index}" for index in batch["index"]]
+        assert len(loader) == len(batches)
+        for shape, names in batches:
+            assert {6 + int(name.rpartition("-")[2]) % 3 for name in names} == {shape[-1]}
+            assert names == sorted(names, key=lambda name: int(name.rpartition("-")[2]))
+        if world_size == 1:
+            assert [len(names) for _, names in batches] == [2, 2, 2, 1]
+        seen += [name for _, names in batches for name in names]
+    assert sorted(seen) == sorted(f"train-{index}" for index in range(SIZES["train"]))
+
+
+def test_a_size_is_known_without_decoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    noise = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    files = ImageMaskFiles(Numbers.label_space, "val", names=["a"], images=[path], masks=[path])
+    path.write_bytes(path.read_bytes()[:5000])
+    assert files.image_size(0) == (50, 90)
+    with pytest.raises(AtrousError, match="truncated"):
+        read_image(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(AtrousError, match="not a picture in a known format"):
+        files.image_size(0)
+    assert Shapes("val", size=(64, 96)).image_size(0) == (64, 96)
 
 
 def test_every_process_needs_an_image_to_score(module: Callable[..., SegmentationDataModule]) -> None:

@@ -40,11 +40,11 @@ class Panels(Callback):
         self._count = count
         self._every = every_n_validations
         self._validations = 0
-        self._drawn: list[NDArray[np.uint8]] = []
+        self._drawn: dict[int, NDArray[np.uint8]] = {}  # by place in the data set's list
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget the pictures of the last validation."""
-        self._drawn = []
+        self._drawn = {}
 
     def on_validation_batch_end(
         self,
@@ -58,8 +58,10 @@ class Panels(Callback):
         """Draw the images of this batch that are among the first ones."""
         if trainer.sanity_checking or not trainer.is_global_zero or self._validations % self._every:
             return
-        wanted = min(self._count - len(self._drawn), len(batch["name"]))
-        self._drawn += [_draw(cast("ScoredModule", pl_module), batch, outputs, index) for index in range(wanted)]
+        module = cast("ScoredModule", pl_module)
+        for place, number in enumerate(batch["index"]):
+            if number // trainer.world_size < self._count:  # this process has every ``world_size``-th image
+                self._drawn[number] = _draw(module, batch, outputs, place)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the pictures and hand them to the loggers."""
@@ -68,8 +70,8 @@ class Panels(Callback):
         self._validations += 1
         if not self._drawn:
             return
-        sheet = contact_sheet(self._drawn)
-        self._drawn = []
+        sheet = contact_sheet([self._drawn[number] for number in sorted(self._drawn)])
+        self._drawn = {}
         self._folder.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(sheet)
         for name in (f"step_{trainer.global_step:06d}.png", "latest.png"):
@@ -79,11 +81,10 @@ class Panels(Callback):
 
 
 def _draw(module: ScoredModule, batch: Mapping[str, Any], outputs: Mapping[str, Any], index: int) -> NDArray[np.uint8]:
-    height, width = (int(side) for side in batch["size"][index])  # a batch of unequal images is padded beyond this
     return panel(
-        batch["image"][index, :, :height, :width],
-        batch["mask"][index, :height, :width],
-        outputs["prediction"][index, :height, :width],
+        batch["image"][index],
+        batch["mask"][index],
+        outputs["prediction"][index],
         module.label_space,
         batch["name"][index],
     )

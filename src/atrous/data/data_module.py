@@ -16,7 +16,14 @@ from torch.utils.data import DataLoader, Dataset
 from atrous.data.dataset import RawSample, Sample, SegmentationDataset, to_sample
 from atrous.data.label_space import LabelSpace
 from atrous.data.loading.repeats import image_repeats
-from atrous.data.loading.sampling import Draw, EachOnce, ResumableLoader, SampleLoader, TrainingStream
+from atrous.data.loading.sampling import (
+    Draw,
+    EachOnce,
+    ResumableLoader,
+    SameSizeBatches,
+    SampleLoader,
+    TrainingStream,
+)
 from atrous.data.statistics import ClassCounts, count_classes
 from atrous.errors import AtrousError, require_range
 
@@ -34,7 +41,7 @@ class SegmentationDataModule(LightningDataModule):
         val_split: Split to validate on.
         test_split: Split to test on.
         batch_size: Training samples per optimizer step, over all devices and before accumulation.
-        eval_batch_size: Whole images per batch; more than one needs images of equal size.
+        eval_batch_size: Most whole images per batch; images of other sizes have batches of their own.
         validate_every: Optimizer steps between two validations.
         num_workers: Loader processes.
         seed: Seed of shuffling and augmentation.
@@ -146,12 +153,11 @@ class SegmentationDataModule(LightningDataModule):
                 f"{dataset.label_space.name} {dataset.split} has fewer images ({len(dataset)}) than there are "
                 f"processes ({world_size}), which have to score one each: set trainer.devices to {len(dataset)} or less"
             )
-        return SampleLoader(
-            _Whole(dataset),
-            batch_size=self.eval_batch_size,
-            sampler=EachOnce(len(dataset), rank=rank, world_size=world_size),
-            **self._loader_options(),
-        )
+        once = EachOnce(len(dataset), rank=rank, world_size=world_size)
+        if self.eval_batch_size == 1:
+            return SampleLoader(_Whole(dataset), sampler=once, **self._loader_options())
+        batches = SameSizeBatches(once.indices, dataset.image_size, self.eval_batch_size)
+        return SampleLoader(_Whole(dataset), batch_sampler=batches, **self._loader_options())
 
     def _repeats(self) -> list[float] | None:
         if self.repeat_threshold is None and not self.repeat_classes:
@@ -188,13 +194,15 @@ def collate(samples: Sequence[Sample]) -> dict[str, Any]:
     if len(sizes) > 1:
         raise AtrousError(
             f"images of different sizes ({', '.join(f'{h}x{w}' for h, w in sorted(sizes))}) cannot share a batch: "
-            "set data.eval_batch_size=1"
+            "crop them to one size"
         )
+    listed = {} if "index" not in samples[0] else {"index": [sample["index"] for sample in samples]}
     return {
         "image": torch.stack([sample["image"] for sample in samples]),
         "mask": torch.stack([sample["mask"] for sample in samples]),
         "name": [sample["name"] for sample in samples],
         "size": [sample["size"] for sample in samples],
+        **listed,
     }
 
 
@@ -232,7 +240,7 @@ class _Whole(_Samples):
         self.dataset = dataset
 
     def __getitem__(self, index: int) -> Sample:
-        return to_sample(self.dataset[index])
+        return {**to_sample(self.dataset[index]), "index": index}
 
 
 def _start_worker(worker: int) -> None:

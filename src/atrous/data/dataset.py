@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -37,12 +37,14 @@ class Sample(TypedDict):
         mask: uint8 HxW, train ids with 255 = ignore.
         name: What identifies the image within its data set.
         size: Height and width of ``image``.
+        index: Place in the data set's list, where every sample is seen once.
     """
 
     image: Tensor
     mask: Tensor
     name: str
     size: tuple[int, int]
+    index: NotRequired[int]
 
 
 class SegmentationDataset(Dataset[RawSample], ABC):
@@ -69,6 +71,11 @@ class SegmentationDataset(Dataset[RawSample], ABC):
     def mask(self, index: int) -> NDArray[np.uint8]:
         """Truth of one sample, uint8 HxW, for statistics that do not look at images."""
         return self[index].mask
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width of one sample; data sets that can tell without decoding it override this."""
+        height, width = self.mask(index).shape
+        return height, width
 
     def fingerprint(self, *, images: bool = False) -> str:
         """A string that changes when the truth of any sample does, for results kept for later runs.

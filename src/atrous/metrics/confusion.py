@@ -29,14 +29,7 @@ def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int, ignor
         AtrousError: The shapes differ, the values are not integers, or an id lies outside 0 to C - 1; nothing is
             counted then. On a GPU this check adds no extra wait: ``torch.bincount`` reads its range back anyway.
     """
-    if prediction.shape != target.shape:
-        raise AtrousError(
-            f"prediction has shape {tuple(prediction.shape)} but target has {tuple(target.shape)}; "
-            "bring both to the same size before scoring"
-        )
-    for what, ids in (("prediction", prediction), ("target", target)):
-        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
-            raise AtrousError(f"{what} has dtype {ids.dtype}, but class ids are integers: take the argmax of scores")
+    _require_label_maps(prediction, target)
     truth = target.reshape(-1).long()
     guess = prediction.reshape(-1).long()
     counted = truth != ignore_index
@@ -49,6 +42,25 @@ def confusion_matrix(prediction: Tensor, target: Tensor, num_classes: int, ignor
     if counts[unknown_bin] > 0:
         raise AtrousError(_name_unknown_ids(guess[counted], truth[counted], num_classes, ignore_index))
     return counts[: num_classes**2].reshape(num_classes, num_classes)
+
+
+def require_class_ids(prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int = 255) -> None:
+    """Refuse label maps that ``confusion_matrix`` would refuse; arguments and errors are the same."""
+    _require_label_maps(prediction, target)
+    counted = target != ignore_index
+    if any(bool(((ids < 0) | (ids >= num_classes)).any()) for ids in (target[counted], prediction[counted])):
+        raise AtrousError(_name_unknown_ids(prediction[counted], target[counted], num_classes, ignore_index))
+
+
+def _require_label_maps(prediction: Tensor, target: Tensor) -> None:
+    if prediction.shape != target.shape:
+        raise AtrousError(
+            f"prediction has shape {tuple(prediction.shape)} but target has {tuple(target.shape)}; "
+            "bring both to the same size before scoring"
+        )
+    for what, ids in (("prediction", prediction), ("target", target)):
+        if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
+            raise AtrousError(f"{what} has dtype {ids.dtype}, but class ids are integers: take the argmax of scores")
 
 
 def _name_unknown_ids(guess: Tensor, truth: Tensor, num_classes: int, ignore_index: int) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -150,3 +151,40 @@ class EachOnce(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         """Yield the indices."""
         return iter(self.indices)
+
+
+class SameSizeBatches(Sampler[list[int]]):
+    """Batches of images that have one size, so that nothing is padded for their sake.
+
+    Samples of a size keep their order, and batches that of their first samples.
+
+    Args:
+        indices: The samples of this process.
+        size: Height and width of a sample; all are asked when the first batch is.
+        batch_size: Most samples in a batch.
+    """
+
+    def __init__(self, indices: Sequence[int], size: Callable[[int], tuple[int, int]], batch_size: int) -> None:
+        self.indices = indices
+        self.batch_size = batch_size
+        self._size = size
+
+    @cached_property
+    def _batches(self) -> list[list[int]]:
+        batches: list[list[int]] = []
+        open_batches: dict[tuple[int, int], list[int]] = {}
+        for index in self.indices:
+            size = self._size(index)
+            if len(open_batches.get(size, ())) in (0, self.batch_size):
+                open_batches[size] = []
+                batches.append(open_batches[size])
+            open_batches[size].append(index)
+        return batches
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the indices of each batch."""
+        return iter(self._batches)

@@ -174,6 +174,19 @@ class ImageMaskFiles(SegmentationDataset):
         path = self.masks[index]
         return self.label_space.encode(read_mask(path), str(path))
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width as the image's file says, without decoding it.
+
+        Raises:
+            AtrousError: The file cannot be read; the sentence names it.
+        """
+        path = self.images[index]
+        try:
+            with Image.open(path) as image:
+                return image.height, image.width
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise AtrousError(_unreadable("image", path, error)) from error
+
     def fingerprint(self, *, images: bool = False) -> str:
         """Label space, split, and path, size and modification time of every file; none is read."""
         paths = [*self.masks, *self.images] if images else self.masks

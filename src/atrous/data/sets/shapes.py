@@ -108,6 +108,10 @@ class Shapes(SegmentationDataset):
         image, mask = _draw_scene(rng, self.size)
         return RawSample(image=image, mask=mask, name=name)
 
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width of every image."""
+        return self.size
+
     def fingerprint(self, *, images: bool = False) -> str:
         """The inputs that decide every image, and the first sample, which shows how images are drawn."""
         drawn_from = (self.label_space, self.split, len(self), self.size, self.seed)
