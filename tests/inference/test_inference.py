@@ -16,7 +16,7 @@ from torch import Tensor
 
 import atrous.inference
 from atrous.composition import build
-from atrous.inference import Inference, InferenceProtocol, InferenceStage
+from atrous.inference import Inference, InferenceProtocol, Stage
 from atrous.metrics import Protocol
 from atrous.models import Segmentor
 
@@ -36,7 +36,7 @@ def chosen(name: str) -> Inference:
 
 
 def test_all_of_them_keep_the_contract() -> None:
-    others = {InferenceProtocol, InferenceStage}
+    others = {InferenceProtocol, Stage}
     shown = [kind for _, kind in inspect.getmembers(atrous.inference, inspect.isclass) if kind not in others]
     assert all(issubclass(kind, Inference) for kind in shown)
     assert {type(chosen(name)) for name in CHOICES} == set(shown) - {Inference}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -53,8 +54,9 @@ def test_equals_a_loop_over_windows(
 @torch.no_grad()
 def test_a_window_as_large_as_the_image_is_the_whole_image(network: Segmentor, pictures: Callable[..., Tensor]) -> None:
     images = pictures(40, 61)
-    for blend in ("flat", "gaussian"):
-        whole = SlidingWindow(size=[64, 61], blend=blend)(network, images)  # type: ignore[arg-type]
+    blends: tuple[Any, ...] = ("flat", "gaussian")
+    for blend in blends:
+        whole = SlidingWindow(size=[64, 61], blend=blend)(network, images)
         torch.testing.assert_close(whole, WholeImage()(network, images))
     assert (SlidingWindow(size=33)(network, images) - WholeImage()(network, images)).abs().max() > 1e-3
 
@@ -111,15 +113,26 @@ def test_every_window_is_computed_once(network: Segmentor, pictures: Callable[..
 
 @torch.no_grad()
 def test_windows_above_are_let_go(network: Segmentor, pictures: Callable[..., Tensor], monkeypatch: Any) -> None:
-    """The first rows are given before the last windows are looked at."""
+    """The first rows are given before the last windows are looked at, and nobody keeps windows that lie above."""
     monkeypatch.setattr("atrous.inference.bands._PART", {"cpu": 1})
     seen: list[int] = []
     handle = network.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(1))
     bands = SlidingWindow(size=33, stride=32, windows_at_once=1).bands(network, pictures(161, 33))
     next(bands)
     assert len(seen) == 1
-    list(bands)
+    maps: list[weakref.ref[Any]] = []
+    made = type(network).logit_map
+
+    def watched(segmentor: Any, image: Tensor) -> Any:
+        logits = made(segmentor, image)
+        maps.append(weakref.ref(logits._scores))
+        return logits
+
+    monkeypatch.setattr(type(network), "logit_map", watched)
+    for _ in bands:
+        assert sum(each() is not None for each in maps) <= 2
     assert len(seen) == 5
+    assert len(maps) == 4
     handle.remove()
 
 

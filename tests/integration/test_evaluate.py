@@ -112,7 +112,7 @@ def test_scores_of_the_band_around_objects(run: Path, composed: Compose) -> None
 
 def test_callbacks_add_what_comes_after_the_network_in_any_order(run: Path, composed: Compose) -> None:
     size = "callbacks.sliding_window.stage.size=33"
-    scales = "callbacks.multi_scale.stage.scales=[0.75,1.0]"
+    scales = "callbacks.multi_scale_flip.stage.scales=[0.75,1.0]"
     names = ["evaluate", "multi_scale_flip", "sliding_window"]
     one = score(composed, f"ckpt_path={run}", f"callbacks=[{','.join(names)}]", size, scales)
     other = score(composed, f"ckpt_path={run}", f"callbacks=[{','.join(names[::-1])}]", size, scales)
@@ -134,7 +134,14 @@ def test_callbacks_add_what_comes_after_the_network_in_any_order(run: Path, comp
 
 
 def test_another_set_of_scales_by_its_name(run: Path, composed: Compose) -> None:
-    named = "inference@callbacks.multi_scale.stage=multi_scale_flip_cityscapes"
+    named = "inference@callbacks.multi_scale_flip.stage=multi_scale_flip_cityscapes"
     written = score(composed, f"ckpt_path={run}", "callbacks=[evaluate,multi_scale_flip]", named)
     assert written["protocol"]["scales"] == [0.75, 1.0, 1.25]
     assert written["protocol"]["flip"] is True
+
+
+def test_two_sets_of_scales_are_refused_in_any_order(run: Path, composed: Compose) -> None:
+    for names in ("multi_scale,flip", "flip,multi_scale", "multi_scale_flip,multi_scale"):
+        config = composed("evaluate", f"ckpt_path={run}", f"callbacks=[evaluate,{names}]", run="refused")
+        with pytest.raises(AtrousError, match="multi-scale testing is asked for twice"):
+            evaluate.evaluate(config)

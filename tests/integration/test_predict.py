@@ -167,7 +167,7 @@ def test_one_image_at_another_output_stride_in_bf16(
 
 
 def test_masks_say_how_they_were_made(predict: Predict, tmp_path: Path, run_folder: Path, images: Path) -> None:
-    scales = "callbacks.multi_scale.stage.scales=[0.75,1.0]"
+    scales = "callbacks.multi_scale_flip.stage.scales=[0.75,1.0]"
     shared = (f"ckpt_path={run_folder}", "input=images/sub", "overlay=false")
     done = predict(*shared, "output=plain")
     several = predict(*shared, "output=several", "callbacks=[multi_scale_flip,sliding_window]", scales)

@@ -98,3 +98,16 @@ def test_stages_that_do_not_go_together_are_refused(task: Any, data: Any, traine
     with pytest.raises(AtrousError, match="asked for twice"):
         trainer(callbacks=stages).test(module, datamodule=data(), verbose=False)
     assert module.stages == []
+
+
+@torch.no_grad()
+def test_predictions_are_put_together_from_bands(task: Any, data: Any, monkeypatch: Any) -> None:
+    module = task().eval()
+    for parameter in module.segmentor.head.parameters():
+        parameter.mul_(50)
+    batch = next(iter(data().val_dataloader()))
+    whole = module.inference(module.segmentor, batch["image"]).argmax(dim=1)
+    assert len(whole.unique()) > 1
+    monkeypatch.setattr("atrous.inference.bands._PART", {"cpu": 1})
+    assert len(list(module.inference.bands(module.segmentor, batch["image"]))) == 5
+    assert torch.equal(module.test_step(batch, 0)["prediction"].long(), whole)

@@ -7,7 +7,7 @@ from typing import cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from atrous.callbacks.scored_module import ScoredModule
-from atrous.inference import InferenceStage as Stage
+from atrous.inference import Stage
 
 
 class InferenceStage(Callback):

@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from atrous.data.label_space import LabelSpace
-from atrous.inference import Inference, InferenceStage
+from atrous.inference import Inference, Stage
 from atrous.metrics import Protocol as ScoreProtocol
 from atrous.metrics import Scores
 
@@ -25,7 +25,7 @@ class ScoredModule(Protocol):
     label_space: LabelSpace
     last_scores: Scores | None
     last_confusion: Tensor | None
-    stages: list[InferenceStage]
+    stages: list[Stage]
 
     @property
     def inference(self) -> Inference:

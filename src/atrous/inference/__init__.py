@@ -1,6 +1,6 @@
 """Inference: images become class probabilities at their own size."""
 
-from atrous.inference.inference import Inference, InferenceProtocol, InferenceStage
+from atrous.inference.inference import Inference, InferenceProtocol, Stage
 from atrous.inference.multi_scale import MultiScale
 from atrous.inference.padded import Padded
 from atrous.inference.sliding_window import SlidingWindow
@@ -10,10 +10,10 @@ from atrous.inference.whole_image import WholeImage
 __all__ = [
     "Inference",
     "InferenceProtocol",
-    "InferenceStage",
     "MultiScale",
     "Padded",
     "SlidingWindow",
+    "Stage",
     "Stretched",
     "WholeImage",
 ]

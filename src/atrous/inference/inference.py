@@ -99,7 +99,7 @@ class Wrapper(Inference):
         return changed
 
 
-class InferenceStage(Protocol):
+class Stage(Protocol):
     """Something to do around an inference, whatever that is: several scales, windows, a CRF."""
 
     def wrap(self, inference: Inference) -> Inference:

@@ -19,7 +19,7 @@ from atrous.checkpoints.card import Card, require_same_classes, segmentor_weight
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import size_of
-from atrous.inference import Inference, InferenceStage
+from atrous.inference import Inference, Stage
 from atrous.losses import Loss
 from atrous.metrics.confusion import Scores
 from atrous.metrics.protocol import Protocol
@@ -126,7 +126,7 @@ class SegmentationTask(LightningModule):
             )
         self.segmentor = segmentor
         self.loss = loss
-        self.stages: list[InferenceStage] = []
+        self.stages: list[Stage] = []
         self._inference = inference
         self.label_space = label_space
         self.last_scores: Scores | None = None
