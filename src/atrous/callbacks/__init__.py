@@ -11,6 +11,7 @@ from atrous.callbacks.progress import RunProgress
 from atrous.callbacks.report import RunReport
 from atrous.callbacks.resume_point import ResumePoint
 from atrous.callbacks.run_record import RunRecord
+from atrous.callbacks.submission import Submission
 
 __all__ = [
     "Baselines",
@@ -24,4 +25,5 @@ __all__ = [
     "RunProgress",
     "RunRecord",
     "RunReport",
+    "Submission",
 ]

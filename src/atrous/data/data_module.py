@@ -102,11 +102,18 @@ class SegmentationDataModule(LightningDataModule):
         return self._split_of[stage]
 
     def dataset(self, stage: str) -> SegmentationDataset:
-        """The data set of ``train``, ``val`` or ``test``, opened on first use."""
+        """The data set of ``train``, ``val`` or ``test``, opened on first use.
+
+        Raises:
+            AtrousError: Training or validation is asked for on a split without labels.
+        """
         split = self.split(stage)
         if split not in self._loaded:
             self._loaded[split] = self._dataset(split=split)
-        return self._loaded[split]
+        dataset = self._loaded[split]
+        if stage != "test" and not dataset.labeled:
+            raise AtrousError(f"{dataset.label_space.name} {split} has no labels: choose another data.{stage}_split")
+        return dataset
 
     def class_counts(self, stage: str) -> ClassCounts:
         """The classes in the masks of ``train``, ``val`` or ``test``, counted on first use."""

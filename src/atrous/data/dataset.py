@@ -54,11 +54,13 @@ class SegmentationDataset(Dataset[RawSample], ABC):
         label_space: What the numbers in the masks mean.
         split: Which part of the data set this is, e.g. "train".
         names: Identifies each sample; in the order of the indices.
+        labeled: Whether there is truth; test servers keep theirs, and all masks are ignored then.
     """
 
     label_space: LabelSpace
     split: str
     names: list[str]
+    labeled: bool = True
 
     def __len__(self) -> int:
         """Number of samples."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from itertools import starmap
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 from torch import Tensor
 from torchmetrics import Metric
 
 from atrous.errors import require_range
 from atrous.metrics.borders import Labels, Pixels, borders, distance_to, distance_to_other_labels
 from atrous.metrics.confusion import require_class_ids
+
+Box = tuple[slice, slice]
 
 _UNITS = 2**32
 """Parts of one in which fractions are added up: whole numbers have one sum, whatever the order of processes."""
@@ -100,12 +104,28 @@ class BoundaryF1(Metric):
 
     def _of_image(self, guess: Labels, truth: Labels) -> list[float]:
         tolerance = self.tolerance * math.hypot(*truth.shape)
-        outlines = borders(truth, diagonal=False), borders(guess, diagonal=False)
+        true, predicted = (self._outlines(labels) for labels in (truth, guess))
         counted = truth != self.ignore_index
+        boxes = zip(*(find_objects(labels, max_label=self.num_classes) for labels in (true, predicted)), strict=True)
         return [
-            _f1((truth == label) & outlines[0], (guess == label) & outlines[1], counted, tolerance)
-            for label in range(self.num_classes)
+            math.nan
+            if box is None
+            else _f1(true[box] == label + 1, predicted[box] == label + 1, counted[box], tolerance)
+            for label, box in enumerate(starmap(_joined, boxes))
         ]
+
+    def _outlines(self, labels: Labels) -> NDArray[np.int64]:
+        """1 + the class of every pixel on an outline, 0 for all others, H×W."""
+        on = borders(labels, diagonal=False) & (labels != self.ignore_index)
+        return np.where(on, labels.astype(np.int64) + 1, 0)
+
+
+def _joined(one: Box | None, other: Box | None) -> Box | None:
+    """The smallest box around two."""
+    if one is None or other is None:
+        return one or other
+    down, across = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+    return down, across
 
 
 def _f1(true: Pixels, predicted: Pixels, counted: Pixels, tolerance: float) -> float:

@@ -14,7 +14,7 @@ from torchmetrics import Metric
 
 from atrous.errors import AtrousError
 from atrous.metrics.borders import Distance, borders, distance_to, require_distance
-from atrous.metrics.confusion import Scores, confusion_matrix, scores_from_confusion
+from atrous.metrics.confusion import Scores, require_class_ids, scores_from_confusion
 
 Borders = Literal["void", "classes"]
 """What counts as a border: ``void``, the ignored pixels that VOC draws around objects (v1, v2), or the pixels where two
@@ -102,17 +102,13 @@ class TrimapScore(Metric):
         Raises:
             AtrousError: The shapes differ, or an id lies outside the classes; nothing is counted then.
         """
-        distances = [self._distances(mask) for mask in target.cpu().numpy()]
-        far = torch.from_numpy(np.searchsorted(self.widths, np.stack(distances))).to(
-            target.device
-        )  # ring of each pixel
-        rings = [
-            confusion_matrix(
-                prediction, target.where(far == ring, self.ignore_index), self.num_classes, self.ignore_index
-            )
-            for ring in range(len(self.widths))
-        ]
-        self.rings += torch.stack(rings).to(self.rings.device)
+        require_class_ids(prediction, target, self.num_classes, self.ignore_index)
+        for guess, truth in zip(prediction.cpu().numpy(), target.cpu().numpy(), strict=True):
+            rings = np.searchsorted(self.widths, self._distances(truth))  # H×W, the first width that reaches
+            counted = (truth != self.ignore_index) & (rings < len(self.widths))
+            cells = (rings[counted] * self.num_classes + truth[counted]) * self.num_classes + guess[counted]
+            counts: NDArray[np.int64] = np.bincount(cells, minlength=self.rings.numel())
+            self.rings += torch.from_numpy(counts).view_as(self.rings).to(self.rings.device)
 
     def compute(self) -> dict[int, Scores]:
         """Scores by width; those of a band without a labeled pixel are nan."""

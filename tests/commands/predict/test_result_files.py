@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -77,13 +78,14 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
     files.write(image(tmp_path, "a"), rgb, labels)
     before = files.mask(image(tmp_path, "a")).read_bytes()
 
-    def full(self: Image.Image, path: Path, **options: object) -> None:
-        path.write_bytes(b"half")
+    def full(self: Image.Image, file: BinaryIO, **options: object) -> None:
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(AtrousError, match=r"No space left on device.*skip_existing=true"):
         files.write(image(tmp_path, "a"), rgb, labels + 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert files.mask(image(tmp_path, "a")).read_bytes() == before
 
 

@@ -42,10 +42,8 @@ def test_class_names() -> None:
 
 
 def test_mistakes_are_explained(cityscapes_folder: Path) -> None:
-    with pytest.raises(
-        AtrousError, match=r"unknown split 'test'; choose one of train, val, trainval \(the test server"
-    ):
-        Cityscapes("test", root=cityscapes_folder)
+    with pytest.raises(AtrousError, match=r"unknown split 'fine'; choose one of train, val, trainval, test"):
+        Cityscapes("fine", root=cityscapes_folder)
     with pytest.raises(AtrousError, match=r"no Cityscapes in .*expected leftImg8bit and gtFine"):
         Cityscapes("val", root=cityscapes_folder / "gtFine")
     next((cityscapes_folder / "gtFine" / "val").rglob("*.png")).unlink()
@@ -54,6 +52,16 @@ def test_mistakes_are_explained(cityscapes_folder: Path) -> None:
     shutil.rmtree(cityscapes_folder / "leftImg8bit" / "val")
     with pytest.raises(AtrousError, match=r"no frame in .*unpack leftImg8bit_trainvaltest\.zip in"):
         Cityscapes("val", root=cityscapes_folder)
+
+
+def test_the_empty_masks_of_test_are_not_read(cityscapes_folder: Path) -> None:
+    for folder in ("leftImg8bit", "gtFine"):
+        (cityscapes_folder / folder / "val").rename(cityscapes_folder / folder / "test")
+    dataset = Cityscapes("test", root=cityscapes_folder)
+    assert not dataset.labeled
+    assert dataset.names == ["lindau_000000_000019"]
+    assert (dataset[0].mask == 255).all()
+    assert dataset[0].mask.shape == dataset[0].image.shape[:2] == (32, 64)
 
 
 def test_a_folder_with_half_of_the_data_set_is_not_it(cityscapes_folder: Path, tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from atrous.data import SegmentationDataModule
 from atrous.data.dataset import to_sample
 from atrous.data.sets.voc import VOC2012, VOC_2012, voc_color_map
 from atrous.errors import AtrousError
@@ -86,8 +89,24 @@ def test_lists_with_further_columns_or_paths_are_understood(voc_folder: Path) ->
 
 
 def test_unknown_split_lists_the_valid_ones(voc_folder: Path) -> None:
-    with pytest.raises(AtrousError, match="unknown split 'test'; choose one of train, val, trainval, trainaug"):
-        VOC2012("test", root=voc_folder)
+    with pytest.raises(AtrousError, match="unknown split 'all'; choose one of train, val, trainval, trainaug"):
+        VOC2012("all", root=voc_folder)
+
+
+def test_the_truth_of_test_is_nobodys(voc_folder: Path) -> None:
+    (voc_folder / "ImageSets" / "Segmentation" / "test.txt").write_text("2009_000004\n2008_000003\n")
+    dataset = VOC2012("test", root=voc_folder)
+    assert not dataset.labeled
+    assert VOC2012("val", root=voc_folder).labeled
+    assert dataset.names == ["2009_000004", "2008_000003"]
+    assert np.array_equal(dataset[1].image, VOC2012("val", root=voc_folder)[0].image)
+    assert dataset[1].mask.shape == (24, 32)
+    assert (dataset[1].mask == 255).all()
+    unchanged: Any = to_sample
+    data = SegmentationDataModule(dataset=partial(VOC2012, root=voc_folder), augment=unchanged, val_split="test")
+    assert len(data.dataset("test")) == 2
+    with pytest.raises(AtrousError, match=r"voc test has no labels: choose another data\.val_split"):
+        data.val_dataloader()
 
 
 def test_absent_data_set_says_where_and_what(tmp_path: Path) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
+from atrous.atomic_file import atomic_file
 from atrous.commands.predict.image_files import ImageFile
-from atrous.data.label_space import IGNORE_COLOR, LabelSpace
+from atrous.data.label_space import LabelSpace
+from atrous.data.mask_file import write_mask
 from atrous.errors import AtrousError
 
 
@@ -49,10 +48,7 @@ class ResultFiles:
         self._label_space = label_space
         self._overlay = overlay
         self._alpha = alpha
-        self._texts = PngInfo()
-        if protocol is not None:
-            self._texts.add_itxt("protocol", protocol)
-        self._palette = _raw_palette(label_space)
+        self._protocol = protocol
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -98,11 +94,9 @@ class ResultFiles:
             if self._overlay:
                 colors = Image.fromarray(self._label_space.colorize(labels))
                 blended = Image.blend(Image.fromarray(rgb), colors, self._alpha)
-                _save(blended, self.overlay(image), format="JPEG", quality=90, subsampling=0)
-            mask = Image.fromarray(self._label_space.decode(labels))
-            if mask.mode == "L":
-                mask.putpalette(self._palette)
-            _save(mask, self.mask(image), format="PNG", pnginfo=self._texts)
+                with atomic_file(self.overlay(image)) as file:
+                    blended.save(file, format="JPEG", quality=90, subsampling=0)
+            write_mask(self.mask(image), labels, self._label_space, protocol=self._protocol)
         except OSError as error:
             raise AtrousError(
                 f"the results of {image.path} cannot be written to {self.folder} ({error.strerror or error}); when "
@@ -111,22 +105,3 @@ class ResultFiles:
 
     def _paths(self, image: ImageFile) -> list[Path]:
         return [self.mask(image), self.overlay(image)] if self._overlay else [self.mask(image)]
-
-
-def _raw_palette(label_space: LabelSpace) -> list[int]:
-    """768 numbers: the RGB of every raw id up to 255."""
-    table = np.zeros((256, 3), dtype=np.uint8)
-    colors = dict(zip(label_space.raw_ids, label_space.palette, strict=True))
-    colors |= dict.fromkeys(label_space.ignored_raw_ids, IGNORE_COLOR)
-    for raw_id, color in colors.items():
-        if raw_id <= 255:
-            table[raw_id] = color
-    return [int(value) for value in table.flatten()]
-
-
-def _save(picture: Image.Image, path: Path, **options: Any) -> None:
-    """Write beside the target and rename: an interruption leaves no partial file under its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    picture.save(partial, **options)
-    os.replace(partial, path)

@@ -40,7 +40,7 @@ CITYSCAPES = LabelSpace(
 )
 """The 19 classes that are scored, as train ids; the other label ids are void."""
 
-_PARTS_OF_SPLIT = {"train": ("train",), "val": ("val",), "trainval": ("train", "val")}
+_PARTS_OF_SPLIT = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
 _IMAGE_END, _MASK_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
 
 
@@ -48,7 +48,8 @@ class Cityscapes(ImageMaskFiles):
     """Cityscapes in its own layout: ``leftImg8bit/<split>/<city>`` and ``gtFine/<split>/<city>``.
 
     Args:
-        split: "train" (2,975 frames), "val" (500) or "trainval" (both).
+        split: "train" (2,975 frames), "val" (500), "trainval" (both) or "test" (1,525), whose masks the test server
+            keeps: those in ``gtFine/test`` hold nothing.
         root: The folder that holds ``leftImg8bit`` and ``gtFine``, or one that holds it as ``cityscapes`` or
             ``Cityscapes``.
 
@@ -58,10 +59,7 @@ class Cityscapes(ImageMaskFiles):
 
     def __init__(self, split: str, *, root: str | Path) -> None:
         if split not in _PARTS_OF_SPLIT:
-            raise AtrousError(
-                f"cityscapes: unknown split {split!r}; choose one of {', '.join(_PARTS_OF_SPLIT)} (the test server "
-                "keeps the labels of test)"
-            )
+            raise AtrousError(f"cityscapes: unknown split {split!r}; choose one of {', '.join(_PARTS_OF_SPLIT)}")
         folder = find_folder(
             root,
             ("cityscapes", "Cityscapes", ""),
@@ -84,4 +82,4 @@ class Cityscapes(ImageMaskFiles):
             folder / "gtFine" / image.parent.parent.name / image.parent.name / f"{name}{_MASK_END}"
             for image, name in zip(images, names, strict=True)
         ]
-        super().__init__(CITYSCAPES, split, names=names, images=images, masks=masks)
+        super().__init__(CITYSCAPES, split, names=names, images=images, masks=None if split == "test" else masks)

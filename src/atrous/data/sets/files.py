@@ -131,14 +131,14 @@ class ImageMaskFiles(SegmentationDataset):
         split: Which part of the data set this is.
         names: Identifies each sample.
         images: Image file of each sample.
-        masks: Mask file of each sample.
+        masks: Mask file of each sample; ``None`` where nobody has the truth.
 
     Raises:
         AtrousError: There is no sample, or a file is missing.
     """
 
     def __init__(
-        self, label_space: LabelSpace, split: str, *, names: list[str], images: list[Path], masks: list[Path]
+        self, label_space: LabelSpace, split: str, *, names: list[str], images: list[Path], masks: list[Path] | None
     ) -> None:
         if not names:
             raise AtrousError(f"{label_space.name}: split {split!r} lists no sample")
@@ -146,9 +146,10 @@ class ImageMaskFiles(SegmentationDataset):
         self.split = split
         self.names = names
         self.images = images
-        self.masks = masks
+        self.masks = masks or []
+        self.labeled = masks is not None
         _require_files(images, "image", of=f"{label_space.name} {split}")
-        _require_files(masks, "mask", of=f"{label_space.name} {split}")
+        _require_files(self.masks, "mask", of=f"{label_space.name} {split}")
 
     def __getitem__(self, index: int) -> RawSample:
         """Read one pair.
@@ -156,21 +157,22 @@ class ImageMaskFiles(SegmentationDataset):
         Raises:
             AtrousError: A file cannot be read, image and mask differ in size, or ids are outside the label space.
         """
-        image_path, mask_path = self.images[index], self.masks[index]
-        image, mask = read_image(image_path), self.mask(index)
+        image, mask = read_image(self.images[index]), self.mask(index)
         if image.shape[:2] != mask.shape:
             raise AtrousError(
-                f"{image_path} is {image.shape[1]}x{image.shape[0]} pixels but its mask {mask_path} is "
+                f"{self.images[index]} is {image.shape[1]}x{image.shape[0]} pixels but its mask {self.masks[index]} is "
                 f"{mask.shape[1]}x{mask.shape[0]}; image and mask must have the same size"
             )
         return RawSample(image, mask, self.names[index])
 
     def mask(self, index: int) -> NDArray[np.uint8]:
-        """Read one mask without its image.
+        """Read one mask without its image; all of it is ignored where nobody has the truth.
 
         Raises:
             AtrousError: The file cannot be read, or holds ids outside the label space.
         """
+        if not self.labeled:
+            return np.full(self.image_size(index), self.label_space.ignore_index, dtype=np.uint8)
         path = self.masks[index]
         return self.label_space.encode(read_mask(path), str(path))
 

@@ -48,12 +48,13 @@ VOC_CLASSES = (
 VOC_2012 = LabelSpace(name="voc", classes=VOC_CLASSES, palette=voc_color_map(len(VOC_CLASSES)))
 """Background and 20 object classes; 255 is the border of objects, which is neither trained on nor scored."""
 
-_MASK_FOLDER_OF_SPLIT = {
+_MASK_FOLDER_OF_SPLIT: dict[str, str | None] = {
     "train": "SegmentationClass",
     "val": "SegmentationClass",
     "trainval": "SegmentationClass",
     "trainaug": "SegmentationClassAug",
     "trainval_aug": "SegmentationClassAug",
+    "test": None,
 }
 
 
@@ -64,7 +65,8 @@ class VOC2012(ImageMaskFiles):
 
     Args:
         split: "train", "val" or "trainval" (masks in ``SegmentationClass``), "trainaug" or "trainval_aug"
-            (masks in ``SegmentationClassAug``); the list is ``ImageSets/Segmentation/<split>.txt``.
+            (masks in ``SegmentationClassAug``), or "test", whose masks the test server keeps; the list is
+            ``ImageSets/Segmentation/<split>.txt``.
         root: The folder ``VOC2012``, or one that holds ``VOC2012`` or ``VOCdevkit/VOC2012``.
 
     Raises:
@@ -84,8 +86,9 @@ class VOC2012(ImageMaskFiles):
         )
         lines = read_list(folder / "ImageSets" / "Segmentation" / f"{split}.txt", of="voc")
         names = [Path(line).stem for line in lines]  # DeepLab's own lists hold paths
-        masks = folder / _MASK_FOLDER_OF_SPLIT[split]
-        if not masks.is_dir():
+        mask_folder = _MASK_FOLDER_OF_SPLIT[split]
+        masks = None if mask_folder is None else folder / mask_folder
+        if masks is not None and not masks.is_dir():
             hint = "; it holds the masks of SBD converted to VOC ids" if masks.name == "SegmentationClassAug" else ""
             raise AtrousError(f"voc: split {split!r} needs the folder {masks}, which does not exist{hint}")
         super().__init__(
@@ -93,5 +96,5 @@ class VOC2012(ImageMaskFiles):
             split,
             names=names,
             images=[folder / "JPEGImages" / f"{name}.jpg" for name in names],
-            masks=[masks / f"{name}.png" for name in names],
+            masks=None if masks is None else [masks / f"{name}.png" for name in names],
         )
