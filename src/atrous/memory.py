@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -46,6 +47,21 @@ def peak_memory() -> int:
         return peak
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else 1024 * largest
+
+
+def forget_peak_memory() -> bool:
+    """Give freed memory back to the system and let ``peak_memory`` begin at what is left.
+
+    Returns:
+        Whether it was done: on Linux, where the process may write to its own entry in ``/proc``.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # man 5 proc
+    except OSError:
+        return False
+    return True
 
 
 def keep_freed_memory() -> bool:

@@ -57,15 +57,11 @@ def tiny(composed: Callable[..., DictConfig], tiny_options: tuple[str, ...]) -> 
 
 
 @pytest.fixture(scope="session")
-def trained(
-    composed_in: Callable[..., DictConfig], tiny_options: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
-) -> Trained:
-    """Such a run, with a random classifier that learns next to nothing and gives the pixels all classes.
+def train_with_random_classifier() -> Callable[[DictConfig], SegmentationTask]:
+    """Train a network whose random classifier gives the pixels all classes, and that learns next to nothing.
 
     After six real steps a network calls everything background, which hides every mistake in what comes after it.
     """
-    options = ("trainer=cpu", "task.learning_rate=1e-6", "model.batch_norm_momentum=0.5")
-    config = composed_in(tmp_path_factory.mktemp("trained"), "train", *tiny_options, *options)
     build_task = train.build_task
 
     def with_random_classifier(*arguments: Any) -> SegmentationTask:
@@ -75,8 +71,25 @@ def trained(
             weight.normal_().sub_(weight.mean(dim=1, keepdim=True))
         return task
 
+    def run(config: DictConfig) -> SegmentationTask:
+        config.task.learning_rate, config.model.batch_norm_momentum = 1e-6, 0.5
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(train, "build_task", with_random_classifier)
+            return train.train(config)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(
+    composed_in: Callable[..., DictConfig],
+    tiny_options: tuple[str, ...],
+    train_with_random_classifier: Callable[[DictConfig], SegmentationTask],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Trained:
+    """Such a run."""
+    config = composed_in(tmp_path_factory.mktemp("trained"), "train", *tiny_options, "trainer=cpu")
     said = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-        patch.setattr(train, "build_task", with_random_classifier)
-        task = train.train(config)
+    with contextlib.redirect_stdout(said):
+        task = train_with_random_classifier(config)
     return Trained(Path(config.paths.run), task, said.getvalue())

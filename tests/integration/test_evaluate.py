@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from atrous.composition.parts import build_evaluation_data
 from atrous.data.sets import Shapes
 from atrous.data.sets.camvid import CAMVID
 from atrous.errors import AtrousError
+from atrous.metrics import BoundaryF1, BoundaryIoU, TrimapScore
 from atrous.metrics.trimap import within_trimap
 
 pytestmark = pytest.mark.integration
@@ -40,6 +42,8 @@ def score(composed: Compose, *overrides: str) -> dict[str, Any]:
     config = composed("evaluate", *overrides, "channels_last=false", run="scored")
     evaluate.evaluate(config)
     written: dict[str, Any] = json.loads((Path(config.paths.run) / "scores.json").read_text())
+    for each in written.get("measurements", [written]):
+        assert each.pop("cost")["seconds_per_image"] > 0
     return written
 
 
@@ -73,6 +77,8 @@ def assert_scores(written: dict[str, Any], confusion: NDArray[np.int64]) -> None
     assert written["accuracy"] == dict(zip(CLASSES, accuracies, strict=True))
     assert written["pixel_accuracy"] == right.sum() / confusion.sum()
     assert written["miou"] == pytest.approx(np.mean([iou for iou in ious if iou is not None]), rel=1e-12)
+    counts = zip(CLASSES, truth.tolist(), guessed.tolist(), right.tolist(), strict=True)
+    assert written["pixels"] == {name: {"truth": t, "prediction": p, "right": r} for name, t, p, r in counts}
 
 
 @pytest.mark.parametrize(("split", "output_stride"), [("val", 16), ("test", 8)])
@@ -129,6 +135,7 @@ def test_callbacks_add_what_comes_after_the_network_in_any_order(run: Path, comp
         "callbacks=multi_scale_flip",
         scales,
     )
+    del one["borders"]  # only the group evaluate measures them
     assert chosen == one
     assert one["iou"] != score(composed, f"ckpt_path={run}")["iou"]
 
@@ -145,3 +152,89 @@ def test_two_sets_of_scales_are_refused_in_any_order(run: Path, composed: Compos
         config = composed("evaluate", f"ckpt_path={run}", f"callbacks=[evaluate,{names}]", run="refused")
         with pytest.raises(AtrousError, match="multi-scale testing is asked for twice"):
             evaluate.evaluate(config)
+
+
+def predictions(run: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the run's best network says about all images of a split, and the truth, B×H×W."""
+    segmentor, _ = load_segmentor(run / "checkpoints" / "best.ckpt")
+    dataset = Shapes(split, size=SIZE, lengths=LENGTHS)
+    raws = [dataset[index] for index in range(len(dataset))]
+    images = torch.stack([torch.from_numpy(raw.image.copy()).permute(2, 0, 1) for raw in raws])
+    with torch.no_grad():
+        guesses = torch.cat([segmentor(image.unsqueeze(0)).argmax(dim=1) for image in images])
+    return guesses, torch.stack([torch.from_numpy(raw.mask.copy()) for raw in raws])
+
+
+def test_borders_are_scored_beside_the_whole(run: Path, composed: Compose) -> None:
+    written = score(composed, f"ckpt_path={run}", "callbacks.borders.widths=[1,4]", "callbacks.borders.iou_ratio=0.05")
+    guess, truth = predictions(run, "val")
+    borders = written["borders"]
+    for kind in ("void", "classes"):
+        metric = TrimapScore(8, [1, 4], borders=kind)  # type: ignore[arg-type]
+        metric.update(guess, truth)
+        wanted = {str(width): scores.miou for width, scores in metric.compute().items()}
+        assert {width: each["miou"] for width, each in borders["trimap"][kind].items()} == wanted
+        assert 0 <= wanted["1"] != wanted["4"]
+    for name, outlines in (("boundary_f1", BoundaryF1(8)), ("boundary_iou", BoundaryIoU(8, ratio=0.05))):
+        outlines.update(guess, truth)
+        found = outlines.compute()
+        assert borders[name]["mean"] == found.mean > 0
+        assert list(borders[name]["classes"].values()) == [None if math.isnan(v) else v for v in found.classes]
+    assert (Path(written_folder(composed)) / "figures" / "trimap.png").stat().st_size > 10_000
+    assert "borders" not in score(composed, f"ckpt_path={run}", "callbacks.borders=null")
+
+
+def written_folder(composed: Compose) -> str:
+    """Where ``score`` writes."""
+    return str(composed("evaluate", "ckpt_path=any", run="scored").paths.run)
+
+
+def test_checkpoints_and_protocols_side_by_side(
+    run: Path, composed: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is what it would be alone, in the order that was asked for, in one table and one figure."""
+    best, last = (str(run / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
+    protocols = ["inference=whole_image", "inference=multi_scale_flip inference.scales=[0.75,1.0] output_stride=8"]
+    asked = f"protocols={json.dumps(protocols)}"
+    both = score(composed, f"ckpt_path=[{best},{last}]", asked, "output_stride=16", "split=test")["measurements"]
+    said = capsys.readouterr().out
+    singles = [
+        score(composed, f"ckpt_path={path}", "split=test", *words)
+        for path in (best, last)
+        for words in (["output_stride=16"], protocols[1].split())
+    ]
+    labels = [f"{path} · {protocol}" for path in (best, last) for protocol in protocols]
+    assert [each.pop("label") for each in both] == labels
+    assert [each.pop("label") for each in singles] == [best, best, last, last]
+    assert both == singles
+    assert both[0]["iou"] != both[1]["iou"]
+    assert [each["protocol"]["output_stride"] for each in both] == [16, 8, 16, 8]
+    assert "2 of 4: " in said
+    table = (Path(written_folder(composed)) / "comparison.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table if line.startswith("| ")][2:]
+    assert [row[0] for row in rows] == labels
+    assert [row[1] for row in rows] == [f"{100 * each['miou']:.1f}" for each in both]
+    assert [line.partition(": ")[0] for line in table if line.startswith("- ")] == [f"- {label}" for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ckpt_path=[]"], r"ckpt_path=\[\] asks for nothing"),
+        (["ckpt_path=[RUN,RUN]"], "names one of them twice"),
+        (["ckpt_path=[RUN,nowhere.ckpt]"], "there is no checkpoint nowhere.ckpt"),
+        (["ckpt_path=RUN", "protocols=[]"], "protocols=.* asks for nothing"),
+        (["ckpt_path=RUN", 'protocols=["inference=nothing"]'], "Could not find 'inference/nothing'"),
+        (["ckpt_path=RUN", 'protocols=["inference"]'], "inference: "),
+        (["ckpt_path=RUN", 'protocols=["inference=\\"flip"]'], "is no list of overrides"),
+        (["ckpt_path=RUN", 'protocols=["split=test ckpt_path=other"]'], "'ckpt_path=other' is for all protocols"),
+        (["ckpt_path=RUN", "protocols=flip"], r"protocols=\"flip\" must be a list"),
+    ],
+)
+def test_what_cannot_be_compared_is_told_at_once(
+    run: Path, composed: Compose, words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "build_trainer", None)  # nothing is computed
+    config = composed("evaluate", *(word.replace("RUN", str(run)) for word in words), run="refused")
+    with pytest.raises(AtrousError, match=message):
+        evaluate.evaluate(config)

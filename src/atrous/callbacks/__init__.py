@@ -2,6 +2,8 @@
 
 from atrous.callbacks.baselines import Baselines
 from atrous.callbacks.best_checkpoint import BestCheckpoint
+from atrous.callbacks.borders import Borders
+from atrous.callbacks.cost_meter import CostMeter
 from atrous.callbacks.inference_stage import InferenceStage
 from atrous.callbacks.interrupts import Interrupts
 from atrous.callbacks.learning_rates import LearningRates
@@ -16,6 +18,8 @@ from atrous.callbacks.submission import Submission
 __all__ = [
     "Baselines",
     "BestCheckpoint",
+    "Borders",
+    "CostMeter",
     "InferenceStage",
     "Interrupts",
     "LearningRates",

@@ -6,7 +6,7 @@ What is imported here is needed to read a command line, and nothing of it import
 from omegaconf import DictConfig as Config
 
 from atrous.composition.build import build, plain, require_types
-from atrous.composition.compose import compose
+from atrous.composition.compose import compose, compose_again
 from atrous.composition.continuation import continue_recorded_run
 from atrous.composition.entry_point import entry_point
 from atrous.composition.exits import exit_with_one_sentence
@@ -16,6 +16,7 @@ __all__ = [
     "Config",
     "build",
     "compose",
+    "compose_again",
     "continue_recorded_run",
     "entry_point",
     "exit_with_one_sentence",

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from atrous.composition.exits import first_line
@@ -47,6 +48,31 @@ def compose(config_name: str, words: Sequence[str]) -> Iterator[DictConfig]:
         GlobalHydra.instance().clear()
         GlobalHydra.instance().hydra = before
         HydraConfig.instance().cfg = settings
+
+
+def compose_again(words: Sequence[str], *, run: str) -> DictConfig:
+    """This job's configuration with further overrides in place of those of the same keys; all values are resolved.
+
+    Args:
+        words: The further overrides.
+        run: Folder of the run.
+
+    Raises:
+        AtrousError: An override is wrong.
+    """
+    job = HydraConfig.get()
+    parser = OverridesParser.create()
+    try:
+        now = {(each.key_or_group, each.package) for each in parser.parse_overrides(list(words))}
+        said = parser.parse_overrides(list(job.overrides.task))
+    except HydraException as error:
+        raise AtrousError(f"{' '.join(words)}: {first_line(error)}") from error
+    now.add(("paths.run", None))
+    kept = [str(each.input_line) for each in said if (each.key_or_group, each.package) not in now]
+    kept.append(f"paths.run={quoted(run)}")
+    with compose(str(job.job.config_name), [*kept, *words]) as again:
+        OmegaConf.resolve(again)
+        return again
 
 
 def quoted(text: str) -> str:

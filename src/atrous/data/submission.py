@@ -94,7 +94,7 @@ class ServerFormat:
                 return
             with (
                 gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as compressed,
-                tarfile.open(fileobj=compressed, mode="w") as packed_tar,
+                tarfile.open(fileobj=compressed, mode="w", encoding="utf-8") as packed_tar,
             ):
                 for member in members:
                     entry = tarfile.TarInfo(member)
@@ -157,7 +157,7 @@ def _members(archive: Path, suffix: str) -> Iterator[Iterator[tuple[str, bytes]]
             with zipfile.ZipFile(archive) as packed:
                 yield ((entry.filename, packed.read(entry)) for entry in packed.infolist() if not entry.is_dir())
         else:
-            with tarfile.open(archive, "r:gz") as packed_tar:
+            with tarfile.open(archive, "r:gz", encoding="utf-8") as packed_tar:
                 yield ((entry.name, _content(packed_tar, entry)) for entry in packed_tar if not entry.isdir())
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise AtrousError(f"the archive {archive} cannot be read: {error}") from error

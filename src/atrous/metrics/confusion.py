@@ -101,12 +101,12 @@ class Scores(NamedTuple):
             classes: Class names in the order of the ids.
         """
         return {
-            "miou": _or_none(self.miou),
-            "pixel_accuracy": _or_none(self.pixel_accuracy),
-            "mean_accuracy": _or_none(self.mean_accuracy),
-            "frequency_weighted_iou": _or_none(self.frequency_weighted_iou),
-            "iou": {name: _or_none(value) for name, value in zip(classes, self.iou, strict=True)},
-            "accuracy": {name: _or_none(value) for name, value in zip(classes, self.accuracy, strict=True)},
+            "miou": or_none(self.miou),
+            "pixel_accuracy": or_none(self.pixel_accuracy),
+            "mean_accuracy": or_none(self.mean_accuracy),
+            "frequency_weighted_iou": or_none(self.frequency_weighted_iou),
+            "iou": {name: or_none(value) for name, value in zip(classes, self.iou, strict=True)},
+            "accuracy": {name: or_none(value) for name, value in zip(classes, self.accuracy, strict=True)},
         }
 
     @classmethod
@@ -120,6 +120,22 @@ class Scores(NamedTuple):
             iou=tuple(_or_nan(value) for value in values["iou"].values()),
             accuracy=tuple(_or_nan(value) for value in values["accuracy"].values()),
         )
+
+
+def pixel_counts(confusion: Tensor, classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Pixels of each class, by its name: in the ``truth``, in the ``prediction``, and ``right``, that is in both.
+
+    Args:
+        confusion: Integers C×C, row = truth, column = prediction.
+        classes: The C class names.
+    """
+    counts = zip(
+        confusion.sum(dim=1).tolist(), confusion.sum(dim=0).tolist(), confusion.diagonal().tolist(), strict=True
+    )
+    return {
+        name: {"truth": truth, "prediction": prediction, "right": right}
+        for name, (truth, prediction, right) in zip(classes, counts, strict=True)
+    }
 
 
 def scores_from_confusion(confusion: Tensor) -> Scores:
@@ -149,7 +165,8 @@ def scores_from_confusion(confusion: Tensor) -> Scores:
     )
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """The value for JSON, which knows no nan."""
     return None if math.isnan(value) else value
 
 

@@ -1,16 +1,22 @@
 """What a run leaves for people: figures, panels, tables and the summary."""
 
-from atrous.reports.figures import confusion_figure, curves_figure
+from atrous.reports.comparison import Cost, Measurement, comparison_markdown, comparison_table
+from atrous.reports.figures import confusion_figure, curves_figure, trimap_figure
 from atrous.reports.panels import contact_sheet, panel
 from atrous.reports.tables import ScoreEntry, score_markdown, score_table, write_summary
 
 __all__ = [
+    "Cost",
+    "Measurement",
     "ScoreEntry",
+    "comparison_markdown",
+    "comparison_table",
     "confusion_figure",
     "contact_sheet",
     "curves_figure",
     "panel",
     "score_markdown",
     "score_table",
+    "trimap_figure",
     "write_summary",
 ]

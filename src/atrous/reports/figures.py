@@ -1,9 +1,9 @@
-"""Figures of a run: which classes are confused, and how training went."""
+"""Figures of a run: which classes are confused, how training went, and how scores fall toward borders."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +14,14 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from atrous.loggers.metrics_csv import Row, read_rows
+from atrous.metrics import BorderScores
 
 _INK = "#1f2933"
 _FAINT = "#9aa5b1"
 _BLUE = "#2563a8"
 _ORANGE = "#d9730d"
 _SERIES = (_BLUE, "#2f9e79", "#8a5fbf", "#b5487d", "#7a7a3a", "#5b7c99")
+_COLORS = (_BLUE, _ORANGE, *_SERIES[1:])
 _NUMBERS_UP_TO = 32  # classes; cells of a larger matrix have no room for a number
 
 
@@ -65,6 +67,39 @@ def confusion_figure(confusion: Tensor, classes: Sequence[str]) -> Figure:
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, colors=_INK)
     return figure
+
+
+def trimap_figure(curves: Mapping[str, BorderScores], everywhere: Mapping[str, float]) -> Figure:
+    """Draw mIoU over the width of the band around borders (DeepLabv1, figure "trimap"), one line each.
+
+    Args:
+        curves: Scores near borders, by label. Bands without a labeled pixel in any of them are not drawn.
+        everywhere: mIoU of all pixels by label, drawn as broken lines.
+    """
+    kinds = [
+        kind
+        for kind in ("void", "classes")
+        if any(math.isfinite(each.miou) for borders in curves.values() for each in borders.bands[kind].values())
+    ]
+    figure = _figure(5.2 * max(1, len(kinds)), 3.4 + 0.2 * len(curves))
+    for place, kind in enumerate(kinds, start=1):
+        axes = figure.add_subplot(1, len(kinds), place)
+        for index, (label, borders) in enumerate(curves.items()):
+            color = _COLORS[index % len(_COLORS)]
+            bands = borders.bands[kind]
+            percent = [100 * scores.miou for scores in bands.values()]
+            axes.plot(list(bands), percent, color=color, linewidth=1.5, marker="o", markersize=3, label=label)
+            axes.axhline(100 * everywhere[label], color=color, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+        axes.set_title(f"mIoU near {_BORDERS[kind]}, in %", loc="left", fontsize=11, color=_INK)
+        axes.set_xlabel("width of the band in pixels (broken line: all pixels)", fontsize=8.5, color=_INK)
+        axes.set_xlim(left=0)
+        _tidy(axes)
+        if place == 1:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", frameon=False, fontsize=8.5)
+    return figure
+
+
+_BORDERS = {"void": "ignored pixels", "classes": "borders between classes"}
 
 
 @dataclass(frozen=True)
@@ -135,12 +170,7 @@ def _draw(axes: Axes, panel: _Panel) -> None:
         axes.set_title(f"best {values[best]:.3f} at step {steps[best]}", loc="right", fontsize=8.5, color=_ORANGE)
     axes.set_title(panel.title, loc="left", fontsize=11, color=_INK)
     axes.set_xlabel("step", fontsize=8.5, color=_INK)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.grid(axis="y", color="#e4e7eb", linewidth=0.7)
-    axes.tick_params(length=0, labelsize=8.5, colors=_INK)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_FAINT)
+    _tidy(axes)
     if panel.title == "loss":
         axes.set_ylim(bottom=0, top=_loss_limit(panel))
     elif panel.title == "learning rate":
@@ -148,6 +178,15 @@ def _draw(axes: Axes, panel: _Panel) -> None:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     if len(panel.lines) > 1 or "val" not in panel.lines:
         axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.grid(axis="y", color="#e4e7eb", linewidth=0.7)
+    axes.tick_params(length=0, labelsize=8.5, colors=_INK)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(_FAINT)
 
 
 def _series(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:

@@ -62,15 +62,15 @@ def score_table(scores: Scores, classes: Sequence[str], protocol: Protocol) -> T
     title = str(protocol)
     table = Table(title=title, title_justify="left", title_style="bold", show_footer=True, min_width=len(title) + 2)
     table.add_column("class", footer="mean")
-    table.add_column("IoU %", footer=_percent(scores.miou), justify="right")
-    table.add_column("accuracy %", footer=_percent(scores.mean_accuracy), justify="right")
+    table.add_column("IoU %", footer=percent(scores.miou), justify="right")
+    table.add_column("accuracy %", footer=percent(scores.mean_accuracy), justify="right")
     table.add_column("IoU", min_width=_BAR, no_wrap=True)
     for name, iou, accuracy in zip(classes, scores.iou, scores.accuracy, strict=True):
         bar = Text("█" * (0 if math.isnan(iou) else round(_BAR * iou)), style="green")
-        table.add_row(name, _percent(iou), _percent(accuracy), bar)
+        table.add_row(name, percent(iou), percent(accuracy), bar)
     table.caption = (
-        f"mIoU {_percent(scores.miou)} %, pixel accuracy {_percent(scores.pixel_accuracy)} %, "
-        f"frequency-weighted IoU {_percent(scores.frequency_weighted_iou)} %; – = class does not occur"
+        f"mIoU {percent(scores.miou)} %, pixel accuracy {percent(scores.pixel_accuracy)} %, "
+        f"frequency-weighted IoU {percent(scores.frequency_weighted_iou)} %; – = class does not occur"
     )
     table.caption_justify = "left"
     return table
@@ -90,13 +90,13 @@ def score_markdown(scores: Scores, classes: Sequence[str], protocol: Protocol) -
         "| class | IoU in % | accuracy in % |",
         "| --- | ---: | ---: |",
         *(
-            f"| {name} | {_percent(iou)} | {_percent(accuracy)} |"
+            f"| {name} | {percent(iou)} | {percent(accuracy)} |"
             for name, iou, accuracy in zip(classes, scores.iou, scores.accuracy, strict=True)
         ),
-        f"| **mean** | **{_percent(scores.miou)}** | **{_percent(scores.mean_accuracy)}** |",
+        f"| **mean** | **{percent(scores.miou)}** | **{percent(scores.mean_accuracy)}** |",
         "",
-        f"Pixel accuracy {_percent(scores.pixel_accuracy)} %, "
-        f"frequency-weighted IoU {_percent(scores.frequency_weighted_iou)} %. "
+        f"Pixel accuracy {percent(scores.pixel_accuracy)} %, "
+        f"frequency-weighted IoU {percent(scores.frequency_weighted_iou)} %. "
         "A class that does not occur (–) is left out of the means.",
     ]
     return "\n".join(lines) + "\n"
@@ -134,8 +134,8 @@ def write_summary(
             "| --- | ---: | ---: | ---: | --- |",
         ]
         lines += [
-            f"| {entry.label} | {'' if entry.step is None else entry.step} | {_percent(entry.scores.miou)} | "
-            f"{_percent(entry.scores.pixel_accuracy)} | {entry.protocol} |"
+            f"| {entry.label} | {'' if entry.step is None else entry.step} | {percent(entry.scores.miou)} | "
+            f"{percent(entry.scores.pixel_accuracy)} | {entry.protocol} |"
             for entry in entries
         ]
     else:
@@ -160,5 +160,6 @@ def _replace(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A fraction in percent, or a dash where there is none."""
     return "–" if math.isnan(value) else f"{100 * value:.1f}"

@@ -1,20 +1,29 @@
-"""Evaluation: from a checkpoint to its scores."""
+"""Evaluation: from checkpoints to their scores."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
+from lightning.pytorch import Callback
+from rich.console import Console
+
+from atrous.callbacks import Borders, CostMeter, Submission
 from atrous.checkpoints.load import load_segmentor
+from atrous.commands.evaluate.variants import Variant, variants
 from atrous.composition import Config, require_types
 from atrous.composition.parts import build_evaluation_data, build_evaluation_task, build_trainer
+from atrous.errors import AtrousError
 from atrous.memory import keep_freed_memory
-from atrous.reports.tables import score_table
+from atrous.reports import Measurement, comparison_markdown, comparison_table, score_table, trimap_figure
 from atrous.runs import checkpoint_to_use
 from atrous.terminal import open_console, say
 
 _TYPES = {
-    "ckpt_path": str,
+    "ckpt_path": str | list[str],
+    "protocols": list[str] | None,
     "trust": list[str],
     "split": str,
     "output_stride": int | None,
@@ -22,26 +31,97 @@ _TYPES = {
     "output": str | None,
     "channels_last": bool,
 }
+_Kind = TypeVar("_Kind", bound=Callback)
 
 
 def evaluate(config: Config) -> None:
-    """Predict every whole image of a split, then print and write the scores with their protocol."""
+    """Predict every whole image of a split, then print and write the scores with their protocol.
+
+    Of several checkpoints and protocols each is scored in turn; all that is known is written after each.
+    """
     require_types(config, _TYPES)
+    asked = variants(config)
+    for variant in asked:
+        checkpoint_to_use(variant.config.ckpt_path)  # a later one is missing before the first one is scored
+    output = Path(config.output or f"{config.paths.run}/scores.json")
+    console = open_console()
+    measurements: list[Measurement] = []
+    for variant in asked:
+        if len(asked) > 1:
+            say(console, f"{len(measurements) + 1} of {len(asked)}: {variant.label}")
+        measurement = _measure(variant)
+        if measurement is not None:
+            measurements.append(measurement)
+            _write(measurements, output, Path(config.paths.run), several=len(asked) > 1)
+    if measurements:
+        _show(measurements, console)
+        say(console, f"written to {output}")
+
+
+def _measure(variant: Variant) -> Measurement | None:
+    """Score one checkpoint under one protocol; nothing in other processes than the first, or without labels.
+
+    Raises:
+        AtrousError: There are no labels, and no submission is asked for.
+    """
+    config = variant.config
     checkpoint = checkpoint_to_use(config.ckpt_path)
     segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride, trust=config.trust)
     data = build_evaluation_data(config, card)
     task = build_evaluation_task(config, segmentor, card, data)
-    trainer = build_trainer(config)
+    meter = CostMeter()
+    trainer = build_trainer(config, meter)
+    labeled = data.dataset("test").labeled
+    if not labeled and _find(trainer, Submission) is None:
+        raise AtrousError(
+            f"{data.label_space.name} {config.split} has no labels, its test server keeps them: write what that takes "
+            "with callbacks=[evaluate,submission], or score another split"
+        )
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     trainer.test(task, datamodule=data, verbose=False)
-    if not trainer.is_global_zero or task.last_scores is None:
-        return
-    protocol = task.protocol("test", checkpoint=str(checkpoint))
-    scores = {"protocol": protocol.to_dict(), **task.last_scores.to_dict(data.label_space.classes)}
-    output = Path(config.output or f"{config.paths.run}/scores.json")
+    if not trainer.is_global_zero or not labeled:
+        return None
+    assert task.last_scores is not None
+    assert task.last_confusion is not None
+    assert meter.last is not None
+    borders = _find(trainer, Borders)
+    return Measurement(
+        variant.label,
+        data.label_space.classes,
+        task.last_scores,
+        task.last_confusion,
+        task.protocol("test", checkpoint=str(checkpoint)),
+        None if borders is None else borders.scores,
+        meter.last,
+    )
+
+
+def _find(trainer: Any, kind: type[_Kind]) -> _Kind | None:
+    """The callback of a kind, if there is one."""
+    return next((callback for callback in trainer.callbacks if isinstance(callback, kind)), None)
+
+
+def _write(measurements: Sequence[Measurement], output: Path, folder: Path, *, several: bool) -> None:
+    """Write numbers, the table of several measurements, and the trimap curves."""
+    scores = [each.to_dict() for each in measurements]
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    console = open_console()
-    console.print(score_table(task.last_scores, data.label_space.classes, protocol))
-    say(console, f"written to {output}")
+    output.write_text(json.dumps({"measurements": scores} if several else scores[0], indent=2) + "\n", encoding="utf-8")
+    if several:
+        (folder / "comparison.md").write_text(comparison_markdown(measurements), encoding="utf-8")
+    curves = {each.label: each.borders for each in measurements if each.borders is not None}
+    if curves:
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        figure = trimap_figure(curves, {each.label: each.scores.miou for each in measurements})
+        figure.savefig(folder / "figures" / "trimap.png")
+
+
+def _show(measurements: Sequence[Measurement], console: Console) -> None:
+    if len(measurements) == 1:
+        (only,) = measurements
+        console.print(score_table(only.scores, only.classes, only.protocol))
+        console.print(comparison_table(measurements))
+        return
+    console.print(comparison_table(measurements))
+    for each in measurements:
+        say(console, f"{each.label}: {each.protocol}")
