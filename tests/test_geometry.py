@@ -1,15 +1,16 @@
-"""Labels at the resolution of the scores, against a plain loop."""
+"""Labels at the resolution of the scores, against a plain loop, and values between features."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from atrous.geometry import Grid
+from atrous.geometry import Grid, interpolate, pixels_of
 from atrous.losses import CrossEntropy
 from atrous.models.backbones import VGG16
 from atrous.models.heads.aspp_sum import ASPPSumHead
@@ -130,3 +131,29 @@ def test_windows_lie_around_or_after_their_features(grid: Grid, side: int) -> No
         for j in range(size[1]):
             feature = (i + before) // side * columns + (j + before) // side
             assert image[0, :, i, j].tolist() == [feature, feature + 100]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (7, 40), (9, 300)])
+def test_interpolation_is_numpys_along_both_sides(seed: int, shape: tuple[int, int]) -> None:
+    """Places of every density, on features and between them, at the borders too, and steps that are not even."""
+    rng = np.random.default_rng(seed)
+    feature = torch.from_numpy(rng.normal(size=(2, 3, *shape)))
+    counts = (int(rng.integers(1, 9)), int(rng.integers(1, 400)))
+    places = [np.sort(rng.uniform(0, side - 1, count)) for side, count in zip(shape, counts, strict=True)]
+    for side, each in zip(shape, places, strict=True):
+        each[rng.random(len(each)) < 0.3] = rng.integers(0, side)
+        each.sort()
+        each[-1] = rng.choice([each[-1], side - 1])
+    down, across = places
+    wide = np.apply_along_axis(lambda row: np.interp(across, np.arange(shape[1]), row), 3, feature.numpy())
+    wanted = np.apply_along_axis(lambda column: np.interp(down, np.arange(shape[0]), column), 2, wide)
+    found = interpolate(feature, torch.from_numpy(down), torch.from_numpy(across))
+    assert found.shape == wanted.shape
+    assert np.allclose(found.numpy(), wanted, rtol=0, atol=1e-12)
+
+
+def test_places_on_features_in_a_row_are_the_features() -> None:
+    feature = torch.randn(1, 2, 9, 200, generator=torch.Generator().manual_seed(0))
+    found = interpolate(feature, 2 + pixels_of(5), 17 + pixels_of(150))
+    assert torch.equal(found, feature[:, :, 2:7, 17:167])

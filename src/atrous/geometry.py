@@ -37,23 +37,50 @@ def linear_weights(places: Tensor) -> tuple[slice, Tensor]:
     return slice(first, last + 1), weights
 
 
-def interpolate(feature: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
-    """Mix rows and columns of B×C×h×w, columns first: B×C×n×m.
+def interpolate(feature: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """Values between the features of a map, by linear interpolation, columns first: B×C×n×m.
 
     Args:
         feature: B×C×h×w.
-        of_rows: Weights n×h of its rows.
-        of_columns: Weights m×w of its columns.
+        down: n ascending places among its rows, float64.
+        across: m ascending places among its columns.
     """
-    if not _changes_nothing(of_columns):
-        feature = torch.matmul(feature, of_columns.T.to(feature))  # B×C×h×m
-    if not _changes_nothing(of_rows):
-        feature = torch.matmul(of_rows.to(feature), feature)  # B×C×n×m
-    return feature
+    seen, of_rows = linear_weights(down)
+    feature = _mix_columns(feature[:, :, seen].contiguous(), across)  # B×C×h×m
+    if _follow_each_other(down):
+        return feature
+    return torch.matmul(of_rows.to(feature), feature)  # B×C×n×m
 
 
-def _changes_nothing(weights: Tensor) -> bool:
-    return weights.shape[0] == weights.shape[1] and bool((weights.diagonal() == 1).all())
+_BLOCK = 64
+"""Columns that are made together: few, because a matrix that makes all of them is almost empty."""
+
+
+def _mix_columns(feature: Tensor, places: Tensor) -> Tensor:
+    """Values between the columns of a map, B×C×h×m."""
+    if _follow_each_other(places):
+        return feature[..., int(places[0]) : int(places[-1]) + 1]
+    count, width = len(places), feature.shape[-1]
+    padded = torch.cat([places, places[-1:].expand(-count % _BLOCK)]).view(-1, _BLOCK)
+    before = padded.floor().long()
+    share = padded - before
+    reach = min(width, int((before[:, -1] - before[:, 0]).max()) + 2)  # columns that a block is made from
+    first = before[:, :1].clamp(max=width - reach)
+    before = before - first
+    weights = places.new_zeros(*padded.shape, reach)
+    weights.scatter_add_(2, before.unsqueeze(2), (1 - share).unsqueeze(2))
+    weights.scatter_add_(2, (before + 1).clamp(max=reach - 1).unsqueeze(2), share.unsqueeze(2))
+    mixers = weights.transpose(1, 2).to(feature)  # blocks×reach×block
+    blocks = [
+        torch.matmul(feature[..., start : start + reach], mixer)
+        for start, mixer in zip(first.flatten().tolist(), mixers, strict=True)
+    ]
+    return torch.cat(blocks, dim=-1)[..., :count]
+
+
+def _follow_each_other(places: Tensor) -> bool:
+    """Whether places are whole numbers without a gap, so that nothing has to be interpolated."""
+    return bool((places == places[0].floor() + pixels_of(len(places))).all())
 
 
 def size_of(image: Tensor) -> Size:

@@ -1,6 +1,6 @@
 """Inference: images become class probabilities at their own size."""
 
-from atrous.inference.inference import Inference, InferenceProtocol, Stage
+from atrous.inference.inference import Inference, InferenceProtocol, Stage, most_probable
 from atrous.inference.multi_scale import MultiScale
 from atrous.inference.padded import Padded
 from atrous.inference.sliding_window import SlidingWindow
@@ -16,4 +16,5 @@ __all__ = [
     "Stage",
     "Stretched",
     "WholeImage",
+    "most_probable",
 ]

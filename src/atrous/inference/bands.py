@@ -8,9 +8,9 @@ import torch
 
 from atrous.geometry import Size
 
-_PART = {"cpu": 2**21}
+_PART = {"cpu": 2**24}
 _PART_ELSEWHERE = 2**27
-"""Bytes of float32 numbers at a time: few enough to stay in a processor's cache, or enough to keep a GPU busy."""
+"""Bytes of float32 numbers at a time: few enough to stay in a processor's outer cache, or enough to keep a GPU busy."""
 
 _AT_LEAST = 8
 """Rows at a time: the score rows around a band are enlarged once for each."""

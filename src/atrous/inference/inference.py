@@ -99,6 +99,18 @@ class Wrapper(Inference):
         return changed
 
 
+def most_probable(probabilities: Tensor) -> Tensor:
+    """The most probable class of every pixel, the first one of several that are alike.
+
+    Args:
+        probabilities: B×C×n×W, or logits.
+
+    Returns:
+        Class ids B×n×W, int64.
+    """
+    return probabilities.max(dim=1).indices  # argmax takes ten times as long on the CPU
+
+
 class Stage(Protocol):
     """Something to do around an inference, whatever that is: several scales, windows, a CRF."""
 

@@ -19,7 +19,7 @@ from atrous.checkpoints.card import Card, require_same_classes, segmentor_weight
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import size_of
-from atrous.inference import Inference, Stage
+from atrous.inference import Inference, Stage, most_probable
 from atrous.losses import Loss
 from atrous.metrics.confusion import Scores
 from atrous.metrics.protocol import Protocol
@@ -391,7 +391,7 @@ class SegmentationTask(LightningModule):
             mask = within_trimap(mask, self._trimap_width, ignore_index=self.label_space.ignore_index)
         prediction = torch.empty_like(mask)
         for rows, probabilities in self.inference.bands(self.segmentor, self._images(batch)):  # B×C×n×W
-            labels = probabilities.argmax(dim=1)  # B×n×W
+            labels = most_probable(probabilities)  # B×n×W
             truth = mask[:, rows].long()
             counted = truth != self.label_space.ignore_index
             of_truth = probabilities.gather(1, truth.where(counted, 0).unsqueeze(1)).squeeze(1)  # of the true class

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from atrous.errors import AtrousError
-from atrous.inference import Inference
+from atrous.inference import Inference, most_probable
 from atrous.models import Segmentor
 
 PRECISIONS = ("32", "bf16")
@@ -63,7 +63,7 @@ class Predictor:
             labels = batch.new_empty(len(batch), *batch.shape[2:])  # uint8 B×H×W
             with self._precision():
                 for rows, probabilities in self._inference.bands(self._segmentor, batch):
-                    labels[:, rows] = probabilities.argmax(dim=1).to(torch.uint8)
+                    labels[:, rows] = most_probable(probabilities).to(torch.uint8)
             result: NDArray[np.uint8] = labels.cpu().numpy()
         except RuntimeError as error:
             if any(words in str(error) for words in ("out of memory", "can't allocate memory")):

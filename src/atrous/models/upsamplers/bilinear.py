@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from atrous.geometry import Grid, Size, interpolate, linear_weights, pixels_of, size_of
+from atrous.geometry import Grid, Size, interpolate, pixels_of, size_of
 from atrous.models.upsamplers.upsampler import Upsampler
 
 
@@ -36,6 +36,5 @@ class Bilinear(Upsampler):
     def at(self, scores: Tensor, size: Size, down: Tensor, across: Tensor) -> Tensor:
         """Logits at any places, interpolated between scores, not between pixels: B×C×n×m."""
         height, width = size_of(scores)
-        seen_down, of_rows = linear_weights(self.grid.places(down, size[0], height))
-        seen_across, of_columns = linear_weights(self.grid.places(across, size[1], width))
-        return interpolate(scores[..., seen_down, seen_across], of_rows, of_columns)
+        down, across = self.grid.places(down, size[0], height), self.grid.places(across, size[1], width)
+        return interpolate(scores, down, across)

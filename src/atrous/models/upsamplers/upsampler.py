@@ -63,7 +63,5 @@ class Upsampler(nn.Module, ABC):
             down: n ascending places along its height in pixels, float64.
             across: m ascending places along its width.
         """
-        seen_down, of_rows = linear_weights(down)
-        seen_across, of_columns = linear_weights(across)
-        logits = self.rows(scores, size, seen_down)[..., seen_across]
-        return interpolate(logits, of_rows, of_columns)
+        seen, _ = linear_weights(down)
+        return interpolate(self.rows(scores, size, seen), down - seen.start, across)
