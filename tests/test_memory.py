@@ -77,3 +77,14 @@ def test_memory_is_kept() -> None:
         done, size = heap(**decided)
         assert not done
         assert size < 2**28
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak cannot be forgotten elsewhere")
+def test_a_peak_is_forgotten() -> None:
+    large = bytearray(300_000_000)
+    large[::4096] = b"1" * len(large[::4096])
+    high = memory.peak_memory()
+    del large
+    assert memory.peak_memory() == high
+    assert memory.forget_peak_memory()
+    assert memory.peak_memory() < high - 250_000_000

@@ -172,6 +172,7 @@ class Bench:
                 networks=config.inference.networks[:1], cases=[[1, 33, 33]], rounds=1, forms=["eager"], tflite=None
             )
             config.system.update(networks=[["deeplabv3plus", "resnet18"]], size=[40, 60], rounds=1)
+            config.memory.update(network=["deeplabv3plus", "resnet18"], cases=[[65, 97, 5]])
             config.start.update(commands={"help": "train --help"}, rounds=1)
             config.record = str(self.folder / "records")
             for ratio in (1.0, 1.0):  # two runs to compare
