@@ -61,6 +61,25 @@ def test_any_order_is_the_same_and_leaves_nothing_behind(task: Any, data: Any, t
     assert "scale 1 · no flip · whole image" in str(module.protocol("test"))
 
 
+class WrittenMasks(Callback):
+    """What masks that are written in test state."""
+
+    def __init__(self) -> None:
+        self.seen: set[bool] = set()
+
+    def on_test_batch_end(self, trainer: Any, pl_module: Any, *arguments: Any, **options: Any) -> None:
+        self.seen.add(pl_module.protocol("test").flip)
+
+
+def test_a_second_test_states_its_own_stages_while_it_runs(task: Any, data: Any, trainer: Any) -> None:
+    module, masks = task(), WrittenMasks()
+    trainer(callbacks=[masks, InferenceStage(MultiScale(flip=True))]).test(module, datamodule=data(), verbose=False)
+    assert masks.seen == {True}
+    plain = WrittenMasks()
+    trainer(callbacks=[plain]).test(module, datamodule=data(), verbose=False)
+    assert plain.seen == {False}
+
+
 class Protocols(Callback):
     """What the scores of every validation state."""
 

@@ -67,8 +67,6 @@ class Borders(Callback):
         """Join what all processes have counted."""
         void, classes, f1, iou = (metric.compute() for metric in self._each())
         self.scores = BorderScores({"void": void, "classes": classes}, f1, iou)
-        for metric in self._each():
-            metric.reset()
 
     def _each(self) -> list[Metric]:
         return [cast(Metric, metric) for metric in self._metrics]

@@ -268,6 +268,10 @@ class SegmentationTask(LightningModule):
         if not self.trainer.sanity_checking:
             self._require_finite(self.segmentor.parameters())
 
+    def on_test_start(self) -> None:
+        """Forget how the last test was measured: masks may be written while this one runs."""
+        self._protocols.pop("test", None)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Predict whole images and count."""
         return self._evaluate(batch)

@@ -1,4 +1,4 @@
-"""What several processes score and write is what one does."""
+"""Evaluation of files in the layout of VOC: with several processes, and without labels."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import pytest
 from omegaconf import DictConfig
 from PIL import Image
 
+from atrous.commands.evaluate.command import evaluate
 from atrous.data.sets.voc import VOC_2012
+from atrous.errors import AtrousError
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
@@ -38,24 +40,31 @@ def devkit(voc_folder: Path) -> Path:
     return voc_folder
 
 
-def test_scores_borders_and_submissions(
+@pytest.fixture
+def run(
     devkit: Path,
     composed: Callable[..., DictConfig],
     tiny_options: tuple[str, ...],
     train_with_random_classifier: Callable[[DictConfig], Any],
-    tmp_path: Path,
-    repository: Path,
-) -> None:
+) -> Path:
+    """A network for the classes of VOC that knows nothing."""
     small = [word for word in tiny_options if not word.startswith("data.dataset.")]
     words = ("trainer=cpu", "data=voc", f"data.root={devkit}", "data.train_split=train", "backbone.pretrained=false")
     config = composed("train", *small, *words)
     train_with_random_classifier(config)
+    return Path(config.paths.run)
+
+
+@pytest.mark.slow
+def test_several_processes_score_and_write_what_one_does(
+    run: Path, devkit: Path, tmp_path: Path, repository: Path
+) -> None:
     results: dict[int, Any] = {}
     for processes in (1, 2):
-        run = tmp_path / f"with_{processes}"
+        folder = tmp_path / f"with_{processes}"
         command = [
-            *(sys.executable, str(repository / "src" / "evaluate.py"), f"ckpt_path={config.paths.run}"),
-            *(f"hydra.run.dir={run}", "trainer=cpu", f"trainer.devices={processes}", "trainer.strategy=ddp"),
+            *(sys.executable, str(repository / "src" / "evaluate.py"), f"ckpt_path={run}"),
+            *(f"hydra.run.dir={folder}", "trainer=cpu", f"trainer.devices={processes}", "trainer.strategy=ddp"),
             *("data=voc", f"data.root={devkit}", "data.eval_batch_size=2", "data.num_workers=0"),
             'protocols=["inference=whole_image","inference=multi_scale_flip inference.scales=[0.75,1.0]"]',
             "callbacks=[evaluate,submission]",
@@ -63,7 +72,7 @@ def test_scores_borders_and_submissions(
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("submission of 7 masks, checked: ") == 2
-        results[processes] = json.loads((run / "scores.json").read_text())["measurements"]
+        results[processes] = json.loads((folder / "scores.json").read_text())["measurements"]
         for each in results[processes]:
             del each["cost"]
     assert results[1] == results[2]
@@ -77,3 +86,18 @@ def test_scores_borders_and_submissions(
         assert one.read_bytes() == other.read_bytes()
         with tarfile.open(one) as archive:
             assert [Path(name).stem for name in archive.getnames()] == [f"2012_{number:06d}" for number in range(7)]
+
+
+def test_without_labels_there_is_a_submission_or_nothing(
+    run: Path, devkit: Path, composed: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (devkit / "ImageSets" / "Segmentation" / "test.txt").write_text("2012_000003\n2012_000001\n")
+    words = [f"ckpt_path={run}", "data=voc", f"data.root={devkit}", "split=test", "trainer=cpu", "data.num_workers=0"]
+    with pytest.raises(AtrousError, match=r"voc test has no labels.*callbacks=\[evaluate,submission\]"):
+        evaluate(composed("evaluate", *words, run="refused"))
+    config = composed("evaluate", *words, "callbacks=[evaluate,submission]", run="tested")
+    capsys.readouterr()
+    evaluate(config)
+    assert "submission of 2 masks, checked: " in capsys.readouterr().out
+    written = sorted(path.name for path in Path(config.paths.run).rglob("*") if path.is_file())
+    assert written == ["2012_000001.png", "2012_000003.png", "voc_test.tar.gz"]
