@@ -40,6 +40,7 @@ COMMAND = re.compile(r"python src/(?P<script>\w+)\.py(?P<rest>(?:\\\n|[^`;\n])*)
 
 COMPOSED_ONLY = {
     "suite=fidelity": "counts forty networks for a minute; tests/commands/benchmark/suites/test_fidelity.py does it",
+    "callbacks=[evaluate,submission]": "needs VOC's classes; tests/integration/test_submissions.py runs it",
 }
 NOT_RUN = {
     r"python3\.12 -m venv|\.venv/bin/pip install": "sets up an environment, from a network",

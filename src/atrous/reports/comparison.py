@@ -12,7 +12,7 @@ from torch import Tensor
 from atrous.metrics import BorderScores, Protocol, Scores, pixel_counts
 from atrous.reports.tables import percent
 
-SHOWN_WIDTHS = (1, 3, 10)
+_SHOWN_WIDTHS = (1, 3, 10)
 """Widths of bands that have a column, of those that were measured."""
 
 
@@ -71,7 +71,8 @@ def comparison_table(measurements: Sequence[Measurement]) -> Table:
         measurements: At least one.
     """
     first, *others = _columns(measurements)
-    table = Table(first)
+    table = Table()
+    table.add_column(first, overflow="fold")
     for name in others:
         table.add_column(name, justify="right")
     for row in _rows(measurements):
@@ -91,19 +92,19 @@ def comparison_markdown(measurements: Sequence[Measurement]) -> str:
     return "\n".join([*table, "", *(f"- {each.label}: {each.protocol}" for each in measurements)]) + "\n"
 
 
-def shown_bands(measurements: Sequence[Measurement]) -> Mapping[str, tuple[int, ...]]:
+def _shown_bands(measurements: Sequence[Measurement]) -> Mapping[str, tuple[int, ...]]:
     """By what counts as a border, the widths that have columns; a kind without any pixel in all of them has none."""
     shown: dict[str, tuple[int, ...]] = {}
     for each in measurements:
         for kind, bands in ({} if each.borders is None else each.borders.bands).items():
             if any(scores.miou >= 0 for scores in bands.values()):  # nan is not
-                widths = tuple(width for width in bands if width in SHOWN_WIDTHS) or tuple(bands)[:1]
+                widths = tuple(width for width in bands if width in _SHOWN_WIDTHS) or tuple(bands)[:1]
                 shown.setdefault(kind, widths)
     return shown
 
 
 def _columns(measurements: Sequence[Measurement]) -> list[str]:
-    bands = [f"mIoU {_px(widths)} {_BORDERS[kind]} %" for kind, widths in shown_bands(measurements).items()]
+    bands = [f"mIoU {_px(widths)} {_BORDERS[kind]} %" for kind, widths in _shown_bands(measurements).items()]
     outlines = ["boundary F1 %", "Boundary IoU %"] if any(each.borders for each in measurements) else []
     return ["", "mIoU %", "pixel accuracy %", *bands, *outlines, "s/image", "peak memory"]
 
@@ -117,13 +118,13 @@ def _px(widths: Sequence[int]) -> str:
 
 def _rows(measurements: Sequence[Measurement]) -> list[list[str]]:
     rows = []
-    shown = shown_bands(measurements)
+    shown, with_borders = _shown_bands(measurements), any(each.borders for each in measurements)
     for each in measurements:
         row = [each.label, percent(each.scores.miou), percent(each.scores.pixel_accuracy)]
         for kind, widths in shown.items():
             bands = {} if each.borders is None else each.borders.bands.get(kind, {})
             row.append(" / ".join(percent(bands[width].miou) if width in bands else "–" for width in widths))
-        if any(other.borders for other in measurements):
+        if with_borders:
             outlines = [] if each.borders is None else [each.borders.f1, each.borders.iou]
             row += [percent(scores.mean) for scores in outlines] or ["–", "–"]
         row += [f"{each.cost.seconds:.3f}", "–" if each.cost.memory is None else f"{each.cost.memory / 1e6:,.0f} MB"]
