@@ -153,6 +153,12 @@ def test_interpolation_is_numpys_along_both_sides(seed: int, shape: tuple[int, i
     assert np.allclose(found.numpy(), wanted, rtol=0, atol=1e-12)
 
 
+def test_places_as_dense_as_features_but_between_them() -> None:
+    feature = torch.arange(12.0).view(1, 1, 3, 4)
+    found = interpolate(feature, 0.5 + pixels_of(2), 0.25 + pixels_of(3))
+    assert torch.equal(found, torch.tensor([[2.25, 3.25, 4.25], [6.25, 7.25, 8.25]]).view(1, 1, 2, 3))
+
+
 def test_places_on_features_in_a_row_are_the_features() -> None:
     feature = torch.randn(1, 2, 9, 200, generator=torch.Generator().manual_seed(0))
     found = interpolate(feature, 2 + pixels_of(5), 17 + pixels_of(150))

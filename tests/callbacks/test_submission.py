@@ -16,7 +16,7 @@ from torch import Tensor
 
 from atrous.callbacks import Submission
 from atrous.data import LabelSpace, SegmentationDataModule, to_sample
-from atrous.data.sets import VOC2012, CamVid
+from atrous.data.sets import VOC2012, CamVid, Cityscapes
 from atrous.data.sets.voc import VOC_2012
 from atrous.errors import AtrousError
 from atrous.metrics import Protocol
@@ -96,9 +96,11 @@ def test_a_prediction_that_the_server_would_not_take_is_told(
         run(data_module(VOC2012, voc_folder, test_split="val"), Submission(tmp_path))
 
 
-def test_a_data_set_without_a_server_is_refused_before_anything_is_computed(
-    camvid_folder: Path, tmp_path: Path
+def test_what_no_server_takes_is_refused_before_anything_is_computed(
+    camvid_folder: Path, cityscapes_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(AtrousError, match="no test server is known for the classes of camvid"):
         run(data_module(CamVid, camvid_folder, test_split="val"), Submission(tmp_path))
+    with pytest.raises(AtrousError, match="takes masks of 1024×2048 pixels, but lindau_000000_000019 has 32×64"):
+        run(data_module(Cityscapes, cityscapes_folder, test_split="val"), Submission(tmp_path))
     assert not (tmp_path / "submission").exists()

@@ -196,7 +196,8 @@ def test_checkpoints_and_protocols_side_by_side(
     best, last = (str(run / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
     protocols = ["inference=whole_image", "inference=multi_scale_flip inference.scales=[0.75,1.0] output_stride=8"]
     asked = f"protocols={json.dumps(protocols)}"
-    both = score(composed, f"ckpt_path=[{best},{last}]", asked, "output_stride=16", "split=test")["measurements"]
+    words = ["output_stride=16", "split=test", "inference=flip"]  # which the protocols replace
+    both = score(composed, f"ckpt_path=[{best},{last}]", asked, *words)["measurements"]
     said = capsys.readouterr().out
     singles = [
         score(composed, f"ckpt_path={path}", "split=test", *words)
