@@ -45,6 +45,8 @@ def test_the_networks_share_of_the_whole() -> None:
     assert row["case"] == "deeplabv3plus resnet18 40x60 os16 32"
     assert f"{row['ratio']:.0%}" in said
     assert "Titan X" in said
+    result, _ = run(inference={"_target_": "atrous.inference.MultiScale", "flip": True})
+    assert result["rows"][0]["case"] == "deeplabv3plus resnet18 40x60 os16 32 MultiScale"
 
 
 class Sleepy(nn.Module):

@@ -72,6 +72,8 @@ def run(
     for network in networks:
         if len(network) != 2:
             raise AtrousError(f"system.networks: {list(network)} must name model and backbone")
+    kind = str(inference.get("_target_", "")).rpartition(".")[2]
+    after = "" if kind == "WholeImage" else f" {kind}"
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     keep_freed_memory()  # as in prediction
@@ -91,7 +93,7 @@ def run(
             stages = _time(predictor, segmentor, size=size, overlay=overlay, rounds=rounds)
             total = sum(stage.median for stage in stages.values())
             row = {
-                "case": f"{model} {backbone} {size[0]}x{size[1]} os{segmentor.output_stride} {precision}",
+                "case": f"{model} {backbone} {size[0]}x{size[1]} os{segmentor.output_stride} {precision}{after}",
                 "ms": {name: stage.to_dict() for name, stage in stages.items()},
                 "images_per_second": 1000 / total,
                 "ratio": stages["network"].median / total,
