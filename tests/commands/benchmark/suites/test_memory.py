@@ -30,7 +30,7 @@ def measure(repository: Path, folder: Path, cases: str) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_scores_are_made_within_300_megabytes(repository: Path, tmp_path: Path) -> None:
     """Above the network alone; a score of all probabilities at once takes both copies of them."""
     small, many = measure(repository, tmp_path, "[[1024,2048,19],[480,640,150]]")
