@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from atrous.callbacks import CostMeter, cost_meter
 from atrous.memory import peak_memory
+
+
+class Batches(IterableDataset[dict[str, list[str]]]):
+    """Two images, and one."""
+
+    def __iter__(self) -> Iterator[dict[str, list[str]]]:
+        yield {"name": ["a", "b"]}
+        yield {"name": ["c"]}
 
 
 class Slow(LightningModule):
@@ -38,7 +47,7 @@ class Slower(Callback):
 
 
 def run(meter: CostMeter) -> Slow:
-    batches: Any = DataLoader([{"name": ["a", "b"]}, {"name": ["c"]}], batch_size=None)  # type: ignore[arg-type]
+    batches = DataLoader(Batches(), batch_size=None)
     trainer = Trainer(
         accelerator="cpu",
         devices=1,

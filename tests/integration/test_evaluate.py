@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from atrous.data.sets import Shapes
 from atrous.data.sets.camvid import CAMVID
 from atrous.errors import AtrousError
 from atrous.metrics import BoundaryF1, BoundaryIoU, TrimapScore
-from atrous.metrics.trimap import within_trimap
+from atrous.metrics.trimap import Borders, within_trimap
 
 pytestmark = pytest.mark.integration
 
@@ -169,8 +169,8 @@ def test_borders_are_scored_beside_the_whole(run: Path, composed: Compose) -> No
     written = score(composed, f"ckpt_path={run}", "callbacks.borders.widths=[1,4]", "callbacks.borders.iou_ratio=0.05")
     guess, truth = predictions(run, "val")
     borders = written["borders"]
-    for kind in ("void", "classes"):
-        metric = TrimapScore(8, [1, 4], borders=kind)  # type: ignore[arg-type]
+    for kind in get_args(Borders):
+        metric = TrimapScore(8, [1, 4], borders=kind)
         metric.update(guess, truth)
         wanted = {str(width): scores.miou for width, scores in metric.compute().items()}
         assert {width: each["miou"] for width, each in borders["trimap"][kind].items()} == wanted
@@ -216,6 +216,13 @@ def test_checkpoints_and_protocols_side_by_side(
     assert [row[0] for row in rows] == labels
     assert [row[1] for row in rows] == [f"{100 * each['miou']:.1f}" for each in both]
     assert [line.partition(": ")[0] for line in table if line.startswith("- ")] == [f"- {label}" for label in labels]
+
+
+def test_a_protocol_replaces_what_was_added_for_all(run: Path, composed: Compose) -> None:
+    asked = 'protocols=["+trainer.limit_test_batches=1","inference=flip"]'
+    one, two = score(composed, f"ckpt_path={run}", asked, "+trainer.limit_test_batches=2")["measurements"]
+    pixels = [sum(counts["truth"] for counts in each["pixels"].values()) for each in (one, two)]
+    assert 0 < pixels[0] <= SIZE**2 < pixels[1] <= 2 * SIZE**2
 
 
 @pytest.mark.parametrize(

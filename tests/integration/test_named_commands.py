@@ -42,6 +42,7 @@ COMPOSED_ONLY = {
     "suite=fidelity": "counts forty networks for a minute; tests/commands/benchmark/suites/test_fidelity.py does it",
     "callbacks=[evaluate,submission]": "needs VOC's classes; tests/integration/test_submissions.py runs it",
 }
+LONG = ("convolution.md",)  # its benchmarks take two minutes
 NOT_RUN = {
     r"python3\.12 -m venv|\.venv/bin/pip install": "sets up an environment, from a network",
     r"\.venv/bin/python -c": "tells whether there is a GPU",
@@ -206,7 +207,11 @@ def bench(
     return Bench(tmp_path, composed, data={"VOC2012": voc_folder, "CamVid": camvid_folder}, runs=runs)
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.long if page.name in LONG else ()) for page in WITH_COMMANDS],
+    ids=[str(page.relative_to(ROOT)) for page in WITH_COMMANDS],
+)
 def test_every_command_runs(page: Path, bench: Bench) -> None:
     if "source=torchvision" in page.read_text(encoding="utf-8"):
         network = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None)

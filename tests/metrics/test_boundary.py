@@ -138,3 +138,17 @@ def test_impossible_settings_are_refused(kind: Any, name: str) -> None:
     for value in (0, 1.5):
         with pytest.raises(AtrousError, match=name):
             kind(CLASSES, **{name: value})
+
+
+def test_the_ignored_id_may_be_that_of_a_class() -> None:
+    """As where 0 is the background, which is neither predicted nor scored."""
+    prediction, mask = (each.clone() for each in batch(5))
+    prediction[prediction == 0] = 1
+    mask[mask == 0] = 255
+    other, usual = BoundaryF1(CLASSES, ignore_index=0), BoundaryF1(CLASSES)
+    other.update(prediction, mask.where(mask != 255, 0))
+    usual.update(prediction, mask)
+    found, wanted = other.compute(), usual.compute()
+    assert np.isnan(found.classes[0])
+    assert found.classes[1:] == wanted.classes[1:]
+    assert found.mean == wanted.mean > 0

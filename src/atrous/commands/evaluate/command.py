@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from lightning.pytorch import Callback
 from rich.console import Console
 
+from atrous.atomic_file import atomic_file
 from atrous.callbacks import Borders, CostMeter, Submission
 from atrous.checkpoints.load import load_segmentor
 from atrous.commands.evaluate.variants import Variant, variants
@@ -105,15 +106,19 @@ def _find(trainer: Any, kind: type[_Kind]) -> _Kind | None:
 def _write(measurements: Sequence[Measurement], output: Path, folder: Path, *, several: bool) -> None:
     """Write numbers, the table of several measurements, and the trimap curves."""
     scores = [each.to_dict() for each in measurements]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"measurements": scores} if several else scores[0], indent=2) + "\n", encoding="utf-8")
+    _replace(output, json.dumps({"measurements": scores} if several else scores[0], indent=2) + "\n")
     if several:
-        (folder / "comparison.md").write_text(comparison_markdown(measurements), encoding="utf-8")
+        _replace(folder / "comparison.md", comparison_markdown(measurements))
     curves = {each.label: each.borders for each in measurements if each.borders is not None}
     if curves:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
         figure = trimap_figure(curves, {each.label: each.scores.miou for each in measurements})
-        figure.savefig(folder / "figures" / "trimap.png")
+        with atomic_file(folder / "figures" / "trimap.png") as file:
+            figure.savefig(file, format="png")
+
+
+def _replace(path: Path, text: str) -> None:
+    with atomic_file(path) as file:
+        file.write(text.encode())
 
 
 def _show(measurements: Sequence[Measurement], console: Console) -> None:
