@@ -14,7 +14,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 FLOORS = (
-    ("errors", "places", "geometry", "atomic_file", "signatures", "terminal", "runs", "native", "memory"),
+    ("errors", "places", "geometry", "atomic_file", "signatures", "terminal", "runs", "native", "memory", "autocast"),
     ("models", "losses", "metrics", "crf", "data"),
     ("inference", "checkpoints", "loggers", "reports"),
     ("training", "callbacks"),
@@ -23,7 +23,7 @@ FLOORS = (
 )
 """The house from the ground up: a room knows those of its own floor and of the floors below."""
 ROOMS = [room for floor in FLOORS for room in floor]
-PLAIN = ("geometry", "native", "models", "losses", "metrics", "crf", "inference")
+PLAIN = ("geometry", "native", "autocast", "models", "losses", "metrics", "crf", "inference")
 FRAMEWORKS = {"lightning", "pytorch_lightning", "hydra", "omegaconf", "wandb", "tensorboard", "rich", "albumentations"}
 JOINING = {"data", "loggers", "callbacks", "training", "reports", "checkpoints", "composition", "commands", "terminal"}
 NETWORK = {"models", "losses", "crf", "inference", "training"}
@@ -212,7 +212,7 @@ def test_a_notebook_gets_a_network_without_the_frameworks() -> None:
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
         "import atrous.models.backbones, atrous.models.heads, atrous.models.upsamplers;"
-        "import atrous.losses, atrous.inference;"
+        "import atrous.losses, atrous.inference, atrous.crf;"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     loaded = subprocess.run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 from torch import Tensor
 
 import atrous.inference
@@ -25,9 +26,10 @@ CHOICES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def read(name: str) -> dict[str, Any]:
-    node: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    bases = [base for base in node.pop("defaults", []) if base != "_self_"]
-    return functools.reduce(lambda read_so_far, base: read(base) | read_so_far, bases, node)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(FOLDER.parent), version_base="1.3"):
+        node: dict[str, Any] = OmegaConf.to_container(compose(overrides=[f"+inference={name}"]).inference)
+    return node
 
 
 def chosen(name: str) -> Inference:

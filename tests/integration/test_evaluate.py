@@ -140,6 +140,27 @@ def test_callbacks_add_what_comes_after_the_network_in_any_order(run: Path, comp
     assert one["iou"] != score(composed, f"ckpt_path={run}")["iou"]
 
 
+def test_a_crf_comes_last_and_says_so(run: Path, composed: Compose) -> None:
+    flip = "callbacks.multi_scale_flip.stage.scales=[1.0]"
+    plain = score(composed, f"ckpt_path={run}", "callbacks=[evaluate,multi_scale_flip]", flip)
+    one = score(composed, f"ckpt_path={run}", "callbacks=[evaluate,dense_crf,multi_scale_flip]", flip)
+    other = score(composed, f"ckpt_path={run}", "inference=dense_crf", "callbacks=[evaluate,multi_scale_flip]", flip)
+    assert one == other
+    assert one["iou"] != plain["iou"]
+    said = "CRF 4/67/3 + 3/3, 10 iterations, symmetric"
+    assert one["protocol"] == {**plain["protocol"], "crf": said}
+    preset = "crf@callbacks.dense_crf.stage.refiner=deeplabv1_largefov"
+    named = score(composed, f"ckpt_path={run}", "callbacks=[evaluate,dense_crf]", preset)
+    assert named["protocol"]["crf"] == "CRF 4/121/5 + 3/3, 10 iterations, after"
+    config = composed("evaluate", f"ckpt_path={run}", "inference=dense_crf", "callbacks=[evaluate,dense_crf]", run="b")
+    with pytest.raises(AtrousError, match="refined twice: by inference and by callbacks"):
+        evaluate.evaluate(config)
+    wrong = "callbacks.dense_crf.stage.refiner.kernels.bilateral.sigma_xy=wide"
+    config = composed("evaluate", f"ckpt_path={run}", "callbacks=[evaluate,dense_crf]", wrong, run="c")
+    with pytest.raises(AtrousError, match=r"kernels\.bilateral\.sigma_xy=\"wide\" must be a number"):
+        evaluate.evaluate(config)
+
+
 def test_another_set_of_scales_by_its_name(run: Path, composed: Compose) -> None:
     named = "inference@callbacks.multi_scale_flip.stage=multi_scale_flip_cityscapes"
     written = score(composed, f"ckpt_path={run}", "callbacks=[evaluate,multi_scale_flip]", named)

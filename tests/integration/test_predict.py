@@ -183,6 +183,16 @@ def test_masks_say_how_they_were_made(predict: Predict, tmp_path: Path, run_fold
     assert (read(tmp_path / "several" / "d.png") != read(tmp_path / "plain" / "d.png")).any()
 
 
+def test_a_crf_refines_masks(predict: Predict, tmp_path: Path, run_folder: Path, images: Path) -> None:
+    shared = (f"ckpt_path={run_folder}", "input=images/a.png", "overlay=false")
+    plain = predict(*shared, "output=plain")
+    refined = predict(*shared, "output=refined", "callbacks=dense_crf")
+    assert plain.returncode == refined.returncode == 0, refined.stderr
+    with Image.open(tmp_path / "refined" / "a.png") as mask:
+        assert "whole image · CRF 4/67/3 + 3/3, 10 iterations, symmetric · 32" in mask.text["protocol"]
+    assert (read(tmp_path / "refined" / "a.png") != read(tmp_path / "plain" / "a.png")).any()
+
+
 def test_photographs_are_turned_and_other_files_are_named(
     predict: Predict, tmp_path: Path, run_folder: Path, images: Path
 ) -> None:

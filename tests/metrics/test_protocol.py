@@ -13,8 +13,10 @@ def test_plain_protocol() -> None:
 
 
 def test_everything_switched_on() -> None:
-    protocol = Protocol("cityscapes", "test", 8, scales=(0.5, 1.0, 1.75), flip=True, window=(513, 769), crf="torch")
-    assert str(protocol) == "cityscapes test · OS 8 · scales 0.5, 1, 1.75 · flip · window 513×769 · CRF torch"
+    protocol = Protocol(
+        "cityscapes", "test", 8, scales=(0.5, 1.0, 1.75), flip=True, window=(513, 769), crf="CRF 4/67/3"
+    )
+    assert str(protocol) == "cityscapes test · OS 8 · scales 0.5, 1, 1.75 · flip · window 513×769 · CRF 4/67/3"
 
 
 def test_round_trip_through_json() -> None:

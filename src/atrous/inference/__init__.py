@@ -3,6 +3,7 @@
 from atrous.inference.inference import Inference, InferenceProtocol, Stage, most_probable
 from atrous.inference.multi_scale import MultiScale
 from atrous.inference.padded import Padded
+from atrous.inference.refined import Refined
 from atrous.inference.sliding_window import SlidingWindow
 from atrous.inference.stretched import Stretched
 from atrous.inference.whole_image import WholeImage
@@ -12,6 +13,7 @@ __all__ = [
     "InferenceProtocol",
     "MultiScale",
     "Padded",
+    "Refined",
     "SlidingWindow",
     "Stage",
     "Stretched",

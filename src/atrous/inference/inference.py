@@ -43,6 +43,10 @@ class Inference(ABC):
         """How it differs from one pass over the whole image; empty if it does not."""
         return {}
 
+    def smooth(self) -> Inference:
+        """The same with probabilities that are interpolated wherever they are enlarged, as a refiner needs them."""
+        return self
+
     @abstractmethod
     def bands(self, segmentor: Segmentor, image: Tensor) -> Iterator[Band]:
         """Predict some rows at a time, from the first to the last.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from atrous.geometry import size_of
+from atrous.geometry import Grid, interpolate, pixels_of, size_of
 from atrous.inference.bands import bands_of
 from atrous.inference.fixed_size import FixedSize
-from atrous.inference.inference import Band, InferenceProtocol
+from atrous.inference.inference import Band, Inference, InferenceProtocol
 from atrous.models.segmentor import Segmentor
 
 
@@ -20,15 +21,28 @@ class Stretched(FixedSize):
 
     The image is resized as Pillow's ``BILINEAR`` does, with a wider kernel where it shrinks, and rounded to whole
     numbers; every pixel of the image then has the probabilities of the nearest pixel of the result, so that the most
-    probable classes are those of the small map resized by Pillow's ``NEAREST``.
+    probable classes are those of the small map resized by Pillow's ``NEAREST``. A refiner gets them interpolated.
 
     Args:
         size: Height and width in pixels, or one number for both.
         inner: What is done with the stretched image; ``None`` for one pass over the whole of it.
+        interpolated: Whether probabilities are brought back bilinearly instead.
 
     Raises:
         AtrousError: Not one or two positive numbers, or the inner inference gives images a size too.
     """
+
+    def __init__(
+        self, *, size: int | Sequence[int], inner: Inference | None = None, interpolated: bool = False
+    ) -> None:
+        super().__init__(size=size, inner=inner)
+        self.interpolated = interpolated
+
+    def smooth(self) -> Inference:
+        """See ``Inference``."""
+        changed = copy.copy(self)
+        changed.interpolated = True
+        return changed
 
     @property
     def protocol(self) -> InferenceProtocol:
@@ -39,10 +53,16 @@ class Stretched(FixedSize):
         """Class probabilities; see ``Inference``."""
         stretched = self.inner(segmentor, _resized_like_pillow(image, self.size))  # B×C×size
         size = size_of(image)
-        down, across = (_nearest(*pair, stretched.device) for pair in zip(size, self.size, strict=True))
-        numbers = stretched.shape[0] * stretched.shape[1]
-        for rows in bands_of(size, numbers, stretched.device):
-            yield rows, stretched[:, :, down[rows]][..., across]
+        sides = list(zip(size, self.size, strict=True))
+        bands = bands_of(size, stretched.shape[0] * stretched.shape[1], stretched.device)
+        if self.interpolated:
+            down, across = (Grid.CELLS.places(pixels_of(pixels), pixels, features) for pixels, features in sides)
+            for rows in bands:
+                yield rows, interpolate(stretched, down[rows], across)
+        else:
+            down, across = (_nearest(*side, stretched.device) for side in sides)
+            for rows in bands:
+                yield rows, stretched[:, :, down[rows]][..., across]
 
 
 def _nearest(pixels: int, features: int, device: torch.device) -> Tensor:

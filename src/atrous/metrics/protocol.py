@@ -24,7 +24,7 @@ class Protocol:
         stretched: Height and width in pixels that every image was stretched to; None = its own size.
         padded: Height and width in pixels that every image was padded to; None = as far as the output stride asks.
         trimap_width: Largest distance in pixels between a counted pixel and an ignored one; None = all count.
-        crf: Name of the dense CRF that refined the scores; None = no CRF.
+        crf: The dense CRF, or another refiner, that the probabilities went through; None = none.
         precision: Number format that the network computed in, as ``trainer.precision`` names it; None = not recorded.
         checkpoint: File name of the weights; None = the weights as they were in memory.
     """
@@ -64,7 +64,7 @@ class Protocol:
             "" if self.stretched is None else f"stretched to {_said(self.stretched)}",
             "" if self.padded is None else f"padded to {_said(self.padded)}",
             "" if self.trimap_width is None else f"trimap of {self.trimap_width} px",
-            "no CRF" if self.crf is None else f"CRF {self.crf}",
+            self.crf or "no CRF",
             self.precision or "",
         ]
         return [part for part in parts if part]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from atrous.autocast import without_autocast
 from atrous.geometry import Grid, Size, pixels_of
-from atrous.models.autocast import without_autocast
 from atrous.models.upsamplers.upsampler import Upsampler
 
 

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atrous.autocast import without_autocast
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import Size, size_of
 from atrous.models.activation_checkpointing import recompute_in_backward, units_of
 from atrous.models.atrous_convolution import compute_by
-from atrous.models.autocast import without_autocast
 from atrous.models.backbones.backbone import Backbone
 from atrous.models.batch_norm import fold_batch_norms, fuse_batch_norms
 from atrous.models.heads.head import Head
