@@ -29,13 +29,15 @@ from omegaconf import DictConfig, OmegaConf
 from atrous.checkpoints.foreign import SOURCES
 from atrous.commands.benchmark.command import SUITES
 from atrous.commands.prepare.command import TASKS
+from atrous.commands.search.command import TASKS as SEARCH_TASKS
 from atrous.composition import register_resolvers
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 ENTRY_POINTS = tuple(path.stem for path in sorted(CONF.glob("*.yaml")))
 GROUPS = tuple(path.name for path in sorted(CONF.iterdir()) if path.is_dir())
-NAMED_IN_CODE = {"task": TASKS, "suite": SUITES, "source": SOURCES}  # choices that are no files of conf/
+# choices that are no files of conf/
+NAMED_IN_CODE = {"task": (*TASKS, *SEARCH_TASKS), "suite": SUITES, "source": SOURCES}
 
 # Words that look like settings and are none.
 ARGUMENTS = {

@@ -10,6 +10,7 @@ COMMANDS = {
     "evaluate": "score a checkpoint",
     "predict": "label images",
     "prepare": "prepare what training needs, import weights",
+    "search": "search for good settings of a CRF",
     "benchmark": "compare Atrous with a named peer",
 }
 _USAGE = "\n".join(

@@ -164,6 +164,9 @@ class Bench:
                 config.callbacks.update(dict.fromkeys(("panels", "report", "best", "last")))
         elif script == "prepare":
             config.fit_batch.update(largest=2)
+        elif script == "search":
+            config.crf.update(weights=[4], sigmas_xy=[20], sigmas_rgb=[4], quick_images=1, refinements=0, images=2)
+            config.device = "cpu"
         elif script == "predict":
             config.device = "cpu"
         elif script == "benchmark":

@@ -1,7 +1,7 @@
 """What a run leaves for people: figures, panels, tables and the summary."""
 
 from atrous.reports.comparison import Cost, Measurement, comparison_markdown, comparison_table
-from atrous.reports.figures import confusion_figure, curves_figure, trimap_figure
+from atrous.reports.figures import confusion_figure, curves_figure, search_figure, trimap_figure
 from atrous.reports.panels import contact_sheet, panel
 from atrous.reports.tables import ScoreEntry, score_markdown, score_table, write_summary
 
@@ -17,6 +17,7 @@ __all__ = [
     "panel",
     "score_markdown",
     "score_table",
+    "search_figure",
     "trimap_figure",
     "write_summary",
 ]

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy import interp
 from torch import Tensor
 
 from atrous.loggers.metrics_csv import Row, read_rows
@@ -96,6 +97,49 @@ def trimap_figure(curves: Mapping[str, BorderScores], everywhere: Mapping[str, f
         _tidy(axes)
         if place == 1:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", frameon=False, fontsize=8.5)
+    return figure
+
+
+def search_figure(
+    axes: Sequence[Sequence[float]], scores: Mapping[tuple[float, ...], float], *, best: Sequence[float], title: str
+) -> Figure:
+    """Draw what a search for the bilateral kernel of a CRF has found: a heat map for every weight.
+
+    Args:
+        axes: Values of w₁, σ_α and σ_β, ascending.
+        scores: mIoU of every point of their grid.
+        best: The best point of the whole search, which may lie between those of the grid.
+        title: What was scored.
+    """
+    weights, places, colors = axes
+    percent = {point: 100 * score for point, score in scores.items()}
+    across = min(4, len(weights))
+    down = math.ceil(len(weights) / across)
+    figure = _figure(1.2 + 0.45 * len(places) * across, 1.2 + (1.0 + 0.4 * len(colors)) * down)
+    nearest = min(weights, key=lambda weight: abs(weight - best[0]))
+    image = None
+    for place, weight in enumerate(weights, start=1):
+        panel = figure.add_subplot(down, across, place)
+        cells = [[percent[weight, xy, rgb] for xy in places] for rgb in colors]
+        image = panel.imshow(
+            cells, cmap="viridis", vmin=min(percent.values()), vmax=max(percent.values()), origin="lower"
+        )
+        panel.set_xticks(range(len(places)), [f"{xy:g}" for xy in places], fontsize=8)
+        panel.set_yticks(range(len(colors)), [f"{rgb:g}" for rgb in colors], fontsize=8)
+        panel.set_title(f"w₁ {weight:g}", loc="left", fontsize=9.5, color=_INK)
+        panel.set_xlabel("σ_α, pixels", fontsize=8, color=_INK)
+        panel.set_ylabel("σ_β, levels", fontsize=8, color=_INK)
+        panel.tick_params(length=0, colors=_INK)
+        if weight == nearest:
+            x, y = (
+                interp(value, axis, range(len(axis))) for value, axis in zip(best[1:], (places, colors), strict=True)
+            )
+            panel.plot([x], [y], marker="*", markersize=11, color="white", markeredgecolor=_INK)
+    assert image is not None
+    bar = figure.colorbar(image, ax=figure.axes, fraction=0.03, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8, colors=_INK)
+    figure.suptitle(f"mIoU in %, first pass; star: best of all\n{title}", fontsize=9.5, color=_INK, x=0.01, ha="left")
     return figure
 
 
