@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def test_compiled_once_and_again_after_a_change(source: Path, cache: Path, monke
     library = load_native(source)
     assert library is not None
     assert library.answer() == 42
-    assert len(list(cache.iterdir())) == 1  # nothing but the library is left
+    assert len(list(cache.iterdir())) == 2  # nothing but the library and its checksum is left
     with monkeypatch.context() as patch:
         patch.setattr(native, "_compile", lambda *arguments: pytest.fail("compiled again"))
         assert load_native(source) is not None
@@ -46,7 +47,7 @@ def test_compiled_once_and_again_after_a_change(source: Path, cache: Path, monke
     assert library.answer() == 43
     monkeypatch.setattr(native, "_processor", lambda: "another one")
     load_native(source)
-    assert len(list(cache.iterdir())) == 3
+    assert len(list(cache.glob("*.so"))) == 3
 
 
 @needs_compiler
@@ -86,15 +87,18 @@ def test_turned_off(source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @needs_compiler
-def test_a_damaged_library_is_compiled_again(source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(native, "_compile", lambda source, compiler, library: library.write_bytes(b"no library"))
-        with pytest.warns(UserWarning, match="PyTorch's operators are used"):
-            assert load_native(source) is None
-    assert len(list(cache.iterdir())) == 1
-    library = load_native(source)
-    assert library is not None
-    assert library.answer() == 42
+@pytest.mark.parametrize("left", [0, 10, 4096, -1])
+def test_a_damaged_library_is_compiled_again(source: Path, cache: Path, left: int) -> None:
+    """Cut off anywhere, even where the rest still loads and ends the process later."""
+    load_native(source)
+    (path,) = cache.glob("*.so")
+    whole = path.read_bytes()
+    path.unlink()  # the loaded one stays as it is
+    path.write_bytes(whole[:left] if left >= 0 else whole[:-1] + b"x")
+    code = "import pathlib, sys, atrous.native as n; print(n.load_native(pathlib.Path(sys.argv[1])).answer())"
+    said = subprocess.run([sys.executable, "-c", code, str(source)], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "42"
+    assert path.read_bytes() == whole
 
 
 @needs_compiler
@@ -107,10 +111,23 @@ def test_a_cache_that_cannot_be_written(source: Path, tmp_path: Path, monkeypatc
 
 
 @needs_compiler
-def test_two_processes_at_once(source: Path, cache: Path) -> None:
+def test_two_processes_at_once_compile_once(source: Path, cache: Path, tmp_path: Path) -> None:
+    counting = tmp_path / "compiler"
+    compiler = native._compiler()
+    counting.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] || {{ echo x >> {tmp_path}/calls; sleep 1; }}\nexec {compiler} "$@"\n'
+    )
+    counting.chmod(0o755)
     code = "import pathlib, sys, atrous.native as n; print(n.load_native(pathlib.Path(sys.argv[1])).answer())"
     both = [
-        subprocess.Popen([sys.executable, "-c", code, str(source)], stdout=subprocess.PIPE, text=True) for _ in range(2)
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(source)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "CXX": str(counting)},
+        )
+        for _ in range(2)
     ]
     assert [process.communicate(timeout=120)[0].strip() for process in both] == ["42", "42"]
-    assert len(list(cache.iterdir())) == 1
+    assert (tmp_path / "calls").read_text().count("x") == 1
+    assert len(list(cache.iterdir())) == 2

@@ -221,7 +221,7 @@ def test_a_copy_is_the_same(scene: Scene, default: DenseCRF) -> None:
     [
         ({"iterations": -1}, r"crf\.iterations=-1 must be at least 0"),
         ({"normalization": "both"}, "crf.normalization=both is unknown: choose symmetric, after, before, none"),
-        ({"backend": "cuda"}, "crf.backend=cuda is unknown: choose torch"),
+        ({"backend": "cuda"}, "crf.backend=cuda is unknown: choose auto, torch, native, pydensecrf"),
         ({"compatibility": "pots"}, "crf.compatibility=pots is unknown"),
         ({"compatibility": [[1.0, 2.0]]}, "a square of them"),
         ({"compatibility": [[1.0, 2.0], [1.0]]}, "rows of one length"),

@@ -155,7 +155,7 @@ def test_presets_have_the_published_numbers(presets: Callable[[str], DenseCRF], 
     w, alpha, beta, gamma = RELEASED[name]
     assert crf.kernels == (Bilateral(weight=w, sigma_xy=alpha, sigma_rgb=beta), Gaussian(weight=3, sigma=gamma))
     assert crf.normalization == ("symmetric" if name in BY_PYDENSECRF else "after")
-    assert (crf.iterations, crf.backend, crf.compatibility) == (10, "torch", None)
+    assert (crf.iterations, crf.backend, crf.compatibility) == (10, "auto", None)
 
 
 def test_every_preset_is_known(repository: Path, presets: Callable[[str], DenseCRF]) -> None:

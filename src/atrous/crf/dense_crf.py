@@ -9,13 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from atrous.autocast import without_autocast
+from atrous.crf.approximations import Coarse, resized, smaller
 from atrous.crf.backend import Backend, Prepared
 from atrous.crf.kernels import Bilateral, Gaussian, Kernel, Normalization, Weight, require_image
-from atrous.crf.mean_field import Pairwise
+from atrous.crf.mean_field import Pairwise, Storage
+from atrous.crf.native_backend import NativeBackend, is_available
 from atrous.crf.pydensecrf_backend import PydensecrfBackend
 from atrous.crf.refiner import Refiner
 from atrous.crf.torch_backend import TorchBackend
 from atrous.errors import AtrousError, require_range
+from atrous.geometry import size_of
 
 Scores = Literal["logits", "probabilities", "energy"]
 Result = Literal["logits", "probabilities"]
@@ -23,7 +26,10 @@ Result = Literal["logits", "probabilities"]
 _LEAST = 1e-5
 """Probabilities are raised to this before their logarithm is taken, as by ``pydensecrf.utils.unary_from_softmax``."""
 
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (TorchBackend(), PydensecrfBackend())}
+BACKENDS: dict[str, Backend] = {
+    backend.name: backend for backend in (TorchBackend(), NativeBackend(), PydensecrfBackend())
+}
+_AUTO = "auto"
 
 
 class DenseCRF(Refiner):
@@ -41,11 +47,16 @@ class DenseCRF(Refiner):
         iterations: Steps of mean-field inference; not yet converged at the papers' 10, so they are part of the model.
         normalization: How the sums of a kernel over all pixels are brought to one scale: ``symmetric`` (pydensecrf),
             ``after`` (DeepLab's own code, which its parameters were tuned for), ``before`` or ``none``.
-        backend: ``torch``, or ``pydensecrf`` where that is installed.
+        backend: ``torch`` (any device), ``native`` (C++ on the CPU, built on first use), ``pydensecrf`` where that is
+            installed, or ``auto``: native where there is a compiler, otherwise torch.
         trainable: What learns where the CRF is part of a network: ``weights``, which then are C×C for every kernel,
             ``compatibility``, or both (CRF-as-RNN, arXiv 1502.03240 §4). They begin as the numbers given.
         training_iterations: Steps in training; ``None`` for as many as otherwise.
         num_classes: C, given by the network; without it nothing learns.
+        prune: Faster and not exact: labels that reach this probability nowhere in an image get no message, as one for
+            all others; ``None`` for none. At 0.01 probabilities change by less than 0.001.
+        storage: ``float16`` halves what lies between steps, which is faster for large images and not exact; native.
+        resolution: Faster and not exact: messages are computed on images of this times the size, such as 0.5.
 
     Raises:
         AtrousError: A value is impossible, or numbers do not fit each other.
@@ -60,25 +71,33 @@ class DenseCRF(Refiner):
         compatibility: Literal["potts"] | Sequence[float] | Sequence[Sequence[float]] = "potts",
         iterations: int = 10,
         normalization: Normalization = "symmetric",
-        backend: str = "torch",
+        backend: str = _AUTO,
         trainable: Sequence[Literal["weights", "compatibility"]] = (),
         training_iterations: int | None = None,
         num_classes: int | None = None,
+        prune: float | None = None,
+        storage: Storage = "float32",
+        resolution: float = 1.0,
     ) -> None:
         super().__init__()
         require_range("crf.iterations", iterations, at_least=0)
         require_range("crf.training_iterations", training_iterations, at_least=0)
+        require_range("crf.prune", prune, above=0, below=1)
+        require_range("crf.resolution", resolution, above=0, at_most=1)
+        if storage not in get_args(Storage):
+            raise AtrousError(f"crf.storage={storage} is unknown: choose {', '.join(get_args(Storage))}")
         if normalization not in get_args(Normalization):
             raise AtrousError(
                 f"crf.normalization={normalization} is unknown: choose {', '.join(get_args(Normalization))}"
             )
-        if backend not in BACKENDS:
-            raise AtrousError(f"crf.backend={backend} is unknown: choose {', '.join(BACKENDS)}")
+        if backend not in (_AUTO, *BACKENDS):
+            raise AtrousError(f"crf.backend={backend} is unknown: choose {', '.join((_AUTO, *BACKENDS))}")
         given = (Bilateral(), Gaussian()) if kernels is None else kernels
         self.kernels = tuple(given.values() if isinstance(given, Mapping) else given)
         self.iterations = iterations
         self.normalization = normalization
         self.backend = backend
+        self.prune, self.storage, self.resolution = prune, storage, resolution
         self.training_iterations = iterations if training_iterations is None else training_iterations
         if unknown := [each for each in trainable if each not in ("weights", "compatibility")]:
             raise AtrousError(f"crf.trainable: {unknown[0]} is unknown: choose weights, compatibility or both")
@@ -87,6 +106,10 @@ class DenseCRF(Refiner):
         weights = [_tensor("weight of a crf kernel", kernel.weight) for kernel in self.kernels]
         penalties = None if isinstance(compatibility, str) else _tensor("crf.compatibility", compatibility)
         self._classes = _agreed([*weights, penalties], num_classes)
+        if prune is not None and (trainable or any(each.dim() == 2 for each in _given(*weights, penalties))):
+            raise AtrousError(
+                f"crf.prune={prune} leaves out labels that pairs of classes and gradients need: set crf.prune=null"
+            )
         learns = () if num_classes is None else trainable
         if num_classes is not None and "weights" in learns:
             weights = [_square(weight, num_classes) for weight in weights]
@@ -111,7 +134,11 @@ class DenseCRF(Refiner):
         kernels = " + ".join(map(str, self.kernels)) or "without kernels"
         compatibility = "" if self.compatibility is None else ", compatibility given"
         learned = " learned" if any(True for _ in self.parameters()) else ""
-        return f"CRF {kernels}{compatibility}{learned}, {self.iterations} iterations, {self.normalization}"
+        said = [f"CRF {kernels}{compatibility}{learned}", f"{self.iterations} iterations", self.normalization]
+        said += [] if self.prune is None else [f"labels from {self.prune:g}"]
+        said += [] if self.storage == "float32" else [self.storage]
+        said += [] if self.resolution == 1 else [f"at {self.resolution:g} of the size"]
+        return ", ".join(said)
 
     def prepare(self, image: Tensor) -> Prepared:
         """Do with images what does not depend on scores, to call the CRF several times.
@@ -124,7 +151,18 @@ class DenseCRF(Refiner):
         """
         require_image(image)
         with torch.no_grad():
-            return BACKENDS[self.backend].prepare(image, self.kernels, self.normalization)
+            backend = self._backend(image.device)
+            if self.resolution == 1:
+                return backend.prepare(image, self.kernels, self.normalization)
+            height, width = size_of(image)
+            small = resized(image.float(), smaller((height, width), self.resolution))
+            kernels = [kernel.scaled(self.resolution) for kernel in self.kernels]
+            return Coarse(backend.prepare(small, kernels, self.normalization), (len(image), height, width))
+
+    def _backend(self, device: torch.device) -> Backend:
+        if self.backend != _AUTO:
+            return BACKENDS[self.backend]
+        return BACKENDS["native" if is_available(device) else "torch"]
 
     def forward(
         self, scores: Tensor, image: Tensor | Prepared, *, takes: Scores = "logits", gives: Result = "logits"
@@ -155,7 +193,10 @@ class DenseCRF(Refiner):
         with without_autocast(scores.device.type):
             given = _as_scores(scores, takes)
             prepared = image if isinstance(image, Prepared) else self.prepare(image)
-            solved = prepared.solve(given, self._pairwise(given))
+            pairwise = self._pairwise(given)
+            if self.prune is not None and torch.is_grad_enabled() and pairwise.learns(given):
+                raise AtrousError(f"crf.prune={self.prune} leaves out labels that gradients need: set crf.prune=null")
+            solved = prepared.solve(given, pairwise)
             return solved.softmax(dim=1) if gives == "probabilities" else solved
 
     def refine(self, probabilities: Tensor, image: Tensor) -> Tensor:
@@ -166,7 +207,8 @@ class DenseCRF(Refiner):
     def _pairwise(self, like: Tensor) -> Pairwise:
         weights = [cast(Tensor, getattr(self, f"weight_{number}")).to(like) for number in range(len(self.kernels))]
         compatibility = None if self.compatibility is None else self.compatibility.to(like)
-        return Pairwise(weights, compatibility, self.training_iterations if self.training else self.iterations)
+        iterations = self.training_iterations if self.training else self.iterations
+        return Pairwise(weights, compatibility, iterations, self.prune, self.storage)
 
 
 def _as_scores(scores: Tensor, takes: Scores) -> Tensor:
@@ -214,13 +256,17 @@ def _square(weight: Tensor, classes: int) -> Tensor:
     return weight.clone() if weight.dim() == 2 else torch.diag(weight.expand(classes))
 
 
+def _given(*tensors: Tensor | None) -> list[Tensor]:
+    return [tensor for tensor in tensors if tensor is not None]
+
+
 def _agreed(tensors: Sequence[Tensor | None], classes: int | None) -> int | None:
     """The number of classes that all lists and squares are made for; ``None`` if there are none.
 
     Raises:
         AtrousError: They are made for different numbers.
     """
-    counts = {len(tensor) for tensor in tensors if tensor is not None and tensor.dim() > 0}
+    counts = {len(tensor) for tensor in _given(*tensors) if tensor.dim() > 0}
     counts |= set() if classes is None else {classes}
     if len(counts) > 1:
         raise AtrousError(f"the numbers of the CRF are for {' and for '.join(map(str, sorted(counts)))} classes")

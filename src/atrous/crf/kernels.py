@@ -193,7 +193,8 @@ def require_image(image: Tensor, scores: Tensor | None = None) -> None:
     if image.dtype == torch.uint8 or image.numel() == 0:
         return
     low, high = (float(bound) for bound in torch.aminmax(image))
-    if not (low >= 0 and high <= 255) or (image.is_floating_point() and 0 < high <= 1):
+    # interpolation may leave the range by a rounding
+    if not (low >= -0.5 and high <= 255.5) or (image.is_floating_point() and 0 < high <= 1):
         raise AtrousError(
             f"the CRF needs colors of 0…255, because sigma_rgb counts such levels, but those of this image lie between "
             f"{low:g} and {high:g}: multiply an image of 0…1 by 255, and undo a normalization"

@@ -87,8 +87,7 @@ def _embed(features: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """
     count, d = features.shape
     # on the plane of coordinates that sum up to 0
-    factor = math.sqrt(2.0 / 3.0) * (d + 1)
-    scales = [_float32(_float32(factor) / math.sqrt((i + 1) * (i + 2))) for i in range(d)]
+    scales = scales_of(d)
     elevated: list[Tensor] = [torch.empty(0)] * (d + 1)
     total = torch.zeros(count, device=features.device)
     for i in range(d, 0, -1):
@@ -122,6 +121,12 @@ def _embed(features: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
     shares[:, 1:] -= sorted_gaps[:, :-1]
     shares[:, 0] += 1 - sorted_gaps[:, d]
     return nearest, ranks, shares
+
+
+def scales_of(dimensions: int) -> list[float]:
+    """Factors on features that give a lattice of unit Gaussians, as float32 numbers."""
+    factor = _float32(math.sqrt(2.0 / 3.0) * (dimensions + 1))
+    return [_float32(factor / math.sqrt((i + 1) * (i + 2))) for i in range(dimensions)]
 
 
 def _float32(number: float) -> float:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from atrous.crf.filter import Filter, filtered
+
+Storage = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True)
@@ -19,27 +22,43 @@ class Pairwise:
         weights: How much each kernel counts: one number, C, or C×C.
         compatibility: Penalty of each pair of classes, C×C; C numbers for what each gains from itself; ``None`` for 1.
         iterations: Number of steps.
+        prune: Labels that reach this probability nowhere are passed over; see ``without_unlikely``.
+        storage: How numbers are kept between steps, ``float32`` or ``float16``.
     """
 
     weights: Sequence[Tensor]
     compatibility: Tensor | None
     iterations: int
+    prune: float | None = None
+    storage: Storage = "float32"
 
-    def support(self, kernels: Sequence[Filter], probabilities: Tensor) -> Tensor:
-        """What all pixels together add to the scores of each, N×C."""
-        total: Tensor | None = None
+    def learns(self, scores: Tensor) -> bool:
+        """Whether a gradient is asked for, to scores or to what is here."""
+        numbers = [scores, *self.weights, self.compatibility]
+        return any(each is not None and each.requires_grad for each in numbers)
+
+    def supported(self, scores: Tensor, kernels: Sequence[Filter], probabilities: Tensor) -> Tensor:
+        """Scores N×C, and what all pixels together add to those of each."""
+        if self.compatibility is not None and self.compatibility.dim() == 2:
+            total = torch.zeros_like(scores)
+            for kernel, weight in zip(kernels, self.weights, strict=True):
+                total = _added(total, filtered(probabilities, kernel), weight)
+            return torch.addmm(scores, total, self.compatibility.t(), alpha=-1)
         for kernel, weight in zip(kernels, self.weights, strict=True):
-            message = _mixed(filtered(probabilities, kernel), weight)
-            total = message if total is None else total + message
-        if total is None:
-            return torch.zeros_like(probabilities)
-        if self.compatibility is None:
-            return total
-        return _mixed(total, self.compatibility if self.compatibility.dim() == 1 else -self.compatibility)
+            message = filtered(probabilities, kernel)
+            if self.compatibility is None:
+                scores = _added(scores, message, weight)
+            elif weight.dim() < 2:
+                scores = _added(scores, message, weight * self.compatibility)
+            else:  # what the kernel mixes, each class counted by its own number
+                scores = _added(scores, message, self.compatibility[:, None] * weight)
+        return scores
 
 
-def _mixed(message: Tensor, weight: Tensor) -> Tensor:
-    return message * weight if weight.dim() < 2 else message @ weight.t()
+def _added(scores: Tensor, message: Tensor, weight: Tensor) -> Tensor:
+    if weight.dim() < 2:
+        return torch.addcmul(scores, message, weight)
+    return torch.addmm(scores, message, weight.t())
 
 
 def mean_field(scores: Tensor, kernels: Sequence[Filter], pairwise: Pairwise) -> Tensor:
@@ -55,5 +74,5 @@ def mean_field(scores: Tensor, kernels: Sequence[Filter], pairwise: Pairwise) ->
     """
     now = scores
     for _ in range(pairwise.iterations):
-        now = scores + pairwise.support(kernels, now.softmax(dim=1))
+        now = pairwise.supported(scores, kernels, now.softmax(dim=1))
     return now

@@ -37,9 +37,16 @@ class _Term(NamedTuple):
 
 
 class PydensecrfBackend(Backend):
-    """A process for every processor, because pydensecrf computes on one and holds the interpreter's lock meanwhile."""
+    """By default a process for every processor: pydensecrf computes on one and holds the interpreter's lock meanwhile.
+
+    Args:
+        processes: How many; 0 for this one alone, ``None`` for one for every processor.
+    """
 
     name = "pydensecrf"
+
+    def __init__(self, processes: int | None = None) -> None:
+        self._processes = os.cpu_count() or 1 if processes is None else processes
 
     def prepare(self, image: Tensor, kernels: Sequence[Kernel], normalization: Normalization) -> Prepared:
         """See ``Backend``.
@@ -52,13 +59,14 @@ class PydensecrfBackend(Backend):
                 "crf.backend=pydensecrf needs pydensecrf2, which is not installed: pip install pydensecrf2, with a C++ "
                 "compiler at hand, or leave crf.backend=torch, which gives the same"
             )
-        return _Images(image, kernels, normalization)
+        return _Images(image, kernels, normalization, self._processes)
 
 
 class _Images(Prepared):
     """Pictures as they are: pydensecrf keeps nothing from one call to the next."""
 
-    def __init__(self, image: Tensor, kernels: Sequence[Kernel], normalization: Normalization) -> None:
+    def __init__(self, image: Tensor, kernels: Sequence[Kernel], normalization: Normalization, processes: int) -> None:
+        self._processes = processes
         batch, _, height, width = image.shape
         self.shape = (batch, height, width)
         self._pictures = image.round().to("cpu", torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
@@ -71,9 +79,10 @@ class _Images(Prepared):
         Raises:
             AtrousError: There is no such kernel or matrix, or a gradient is asked for.
         """
-        numbers = [scores, *pairwise.weights, pairwise.compatibility]
-        if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in numbers):
+        if torch.is_grad_enabled() and pairwise.learns(scores):
             raise AtrousError("pydensecrf gives no gradients: set crf.backend=torch to train")
+        if pairwise.prune is not None or pairwise.storage != "float32":
+            raise AtrousError("pydensecrf takes all labels in float32: leave out crf.prune and crf.storage")
         terms = [
             _term(kernel, weight, pairwise.compatibility, self._normalization)
             for kernel, weight in zip(self._kernels, pairwise.weights, strict=True)
@@ -83,7 +92,8 @@ class _Images(Prepared):
             (energy, picture, terms, pairwise.iterations)
             for energy, picture in zip(energies, self._pictures, strict=True)
         ]
-        solved = torch.from_numpy(np.stack(list(_pool().map(_solve, tasks))))
+        each = _pool(self._processes).map(_solve, tasks) if self._processes else map(_solve, tasks)
+        solved = torch.from_numpy(np.stack(list(each)))
         return solved.to(scores).clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
@@ -122,8 +132,8 @@ def _in_their_words(weight: Tensor, compatibility: Tensor | None) -> Any:
 
 
 @cache
-def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"))
+def _pool(processes: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
 
 
 def _solve(task: tuple[Any, Any, Sequence[_Term], int]) -> Any:

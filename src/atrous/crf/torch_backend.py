@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from atrous.crf.approximations import without_unlikely
 from atrous.crf.backend import Backend, Prepared
 from atrous.crf.filter import Filter, LatticeFilter, NeighborFilter
 from atrous.crf.kernels import FeatureKernel, Kernel, Neighbors, Normalization
@@ -30,21 +31,35 @@ class Filters(Prepared):
 
     def __init__(self, shape: tuple[int, int, int], groups: Sequence[Sequence[Filter]]) -> None:
         self.shape = shape
-        self._groups = groups
+        self.groups = groups
 
     def solve(self, scores: Tensor, pairwise: Pairwise) -> Tensor:
         """See ``Prepared``."""
-        classes = scores.shape[1]
-        rows = scores.flatten(2).transpose(1, 2).reshape(len(self._groups), -1, classes)  # groups×pixels×C
-        solved = [
-            self.solve_group(own, kernels, pairwise) for own, kernels in zip(rows.unbind(), self._groups, strict=True)
-        ]
-        batch, height, width = self.shape
-        return torch.stack(solved).view(batch, height, width, classes).permute(0, 3, 1, 2).contiguous()
+        solved = []
+        images = self.shape[0] // len(self.groups)
+        for own, kernels in zip(torch.split(scores, images), self.groups, strict=True):
+            solve = functools.partial(self.solve_group, kernels)
+            if pairwise.prune is None:
+                solved.append(solve(own, pairwise))
+            else:
+                solved.append(without_unlikely(own, pairwise, solve, least=pairwise.prune))
+        return torch.cat(solved)
 
-    def solve_group(self, scores: Tensor, kernels: Sequence[Filter], pairwise: Pairwise) -> Tensor:
-        """Mean-field inference for one group, N×C."""
-        return mean_field(scores.contiguous(), kernels, pairwise)
+    def solve_group(self, kernels: Sequence[Filter], scores: Tensor, pairwise: Pairwise) -> Tensor:
+        """Mean-field inference for the images of a group, b×C×H×W.
+
+        Raises:
+            AtrousError: Numbers cannot be stored so.
+        """
+        if pairwise.storage != "float32":
+            raise AtrousError(
+                f"crf.storage={pairwise.storage} is for backend=native, without gradients and numbers for pairs of "
+                "classes: set float32"
+            )
+        batch, classes, height, width = scores.shape
+        rows = scores.permute(0, 2, 3, 1).reshape(-1, classes).contiguous()  # N×C
+        solved = mean_field(rows, kernels, pairwise)
+        return solved.view(batch, height, width, classes).permute(0, 3, 1, 2).contiguous()
 
 
 class TorchBackend(Backend):

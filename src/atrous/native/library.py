@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import os
 import platform
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 _HEADERS = Path(__file__).parent
@@ -38,9 +40,10 @@ def load_native(source: Path) -> ctypes.CDLL | None:
         return None
     try:
         library = _cache() / f"{source.stem}-{_fingerprint(source, compiler)}.so"
-        with contextlib.suppress(OSError):  # it is missing, or it is damaged
-            return ctypes.CDLL(str(library))
-        _compile(source, compiler, library)
+        if not _is_whole(library):
+            with _building_in(library.parent):
+                if not _is_whole(library):  # another process has built it in the meantime
+                    _compile(source, compiler, library)
         return ctypes.CDLL(str(library))
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error)
@@ -51,6 +54,33 @@ def load_native(source: Path) -> ctypes.CDLL | None:
             stacklevel=2,
         )
         return None
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether it is there as it was built: half a library may end the process when it is used."""
+    with contextlib.suppress(OSError):
+        return _digest_of(library).read_text(encoding="utf-8") == _digest(library)
+    return False
+
+
+def _digest_of(library: Path) -> Path:
+    return library.with_suffix(".sha256")
+
+
+def _digest(library: Path) -> str:
+    return hashlib.sha256(library.read_bytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def _building_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time build in a folder; the lock ends with the process."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: both build, and one replaces the other's
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _compiler() -> str | None:
@@ -98,7 +128,10 @@ def _compile(source: Path, compiler: str, library: Path) -> None:
             _run([compiler, *flags, "-fopenmp", str(source), "-o", str(built)])
         except subprocess.CalledProcessError:  # a compiler without OpenMP: one thread
             _run([compiler, *flags, str(source), "-o", str(built)])
+        digest = Path(folder) / "digest"
+        digest.write_text(_digest(built), encoding="utf-8")
         os.replace(built, library)
+        os.replace(digest, _digest_of(library))
 
 
 def _run(command: list[str]) -> None:
