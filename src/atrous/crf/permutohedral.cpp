@@ -284,14 +284,13 @@ extern "C" void* begin_lattice(const Embedding* e, const float* features, int32_
         std::fill(before, before + corners, ~0ull);
         constexpr int64_t AHEAD = 96;
         for (int64_t i = 0; i < n * corners; ++i) {
-            if (i + AHEAD < n * corners && builder->part(keys[i + AHEAD]) == part) table.prefetch(keys[i + AHEAD]);
+            if (i + AHEAD < n * corners && keys[i + AHEAD] != keys[i + AHEAD - corners]) table.prefetch(keys[i + AHEAD]);
             const int corner = int(i % corners);
-            if (builder->part(keys[i]) != part) continue;
             if (keys[i] != before[corner]) {  // most neighboring pixels lie in one simplex
                 before[corner] = keys[i];
-                known[corner] = table.insert(keys[i]) | int32_t(part << 28);
+                known[corner] = builder->part(keys[i]) == part ? table.insert(keys[i]) | int32_t(part << 28) : -1;
             }
-            vertices[i] = known[corner];
+            if (known[corner] >= 0) vertices[i] = known[corner];
         }
     }
     builder->first[0] = 0;
@@ -310,26 +309,35 @@ extern "C" void finish_lattice(void* begun, const int32_t* vertices, const float
                                int32_t* pixels, float* weights, int32_t* chains, int64_t* lengths, int64_t threads) {
     auto* builder = static_cast<Builder*>(begun);
     const int64_t corners = builder->corners, places_count = builder->pixels * corners;
-    const int64_t parts = builder->parts, size = builder->first[parts];
-    std::fill(starts, starts + size + 1, 0);
+    const int64_t size = builder->first[builder->parts];
+    // each thread lists its share of the pixels, behind those of the threads before it
+    std::vector<std::vector<int32_t>> next(threads);
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int64_t part = 0; part < parts; ++part) {
-        const int32_t from = int32_t(builder->first[part]), to = int32_t(builder->first[part + 1]);
-        for (int64_t i = 0; i < places_count; ++i)
-            if (vertices[i] >= from && vertices[i] < to) ++starts[vertices[i] + 1];
+    for (int64_t part = 0; part < threads; ++part) {
+        next[part].assign(size, 0);
+        const int64_t end = places_count * (part + 1) / threads;
+        for (int64_t i = places_count * part / threads; i < end; ++i) ++next[part][vertices[i]];
     }
-    for (int64_t v = 0; v < size; ++v) starts[v + 1] += starts[v];
+    int32_t total = 0;
+    for (int64_t v = 0; v < size; ++v) {
+        starts[v] = total;
+        for (auto& own : next) {
+            const int32_t count = own[v];
+            own[v] = total;
+            total += count;
+        }
+    }
+    starts[size] = total;
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int64_t part = 0; part < parts; ++part) {
-        const int32_t from = int32_t(builder->first[part]), to = int32_t(builder->first[part + 1]);
-        std::vector<int32_t> next(starts + from, starts + to);
-        for (int64_t p = 0, i = 0; p < builder->pixels; ++p)
-            for (int64_t r = 0; r < corners; ++r, ++i)
-                if (vertices[i] >= from && vertices[i] < to) {
-                    const int32_t place = next[vertices[i] - from]++;
-                    pixels[place] = int32_t(p);
-                    weights[place] = shares[i];
-                }
+    for (int64_t part = 0; part < threads; ++part) {
+        const int64_t first = places_count * part / threads, end = places_count * (part + 1) / threads;
+        int64_t pixel = first / corners, corner = first % corners;
+        for (int64_t i = first; i < end; ++i) {
+            const int32_t place = next[part][vertices[i]]++;
+            pixels[place] = int32_t(pixel);
+            weights[place] = shares[i];
+            if (++corner == corners) corner = 0, ++pixel;
+        }
     }
     std::vector<uint64_t> keys;
     keys.reserve(size);
