@@ -256,8 +256,7 @@ def exists(key: str) -> bool:
         return True
     group = key.split(".")[0]
     choices = [path.stem for path in sorted((CONF / group).glob("*.yaml"))] if "." in key else []
-    chosen = group if group in keys("train") else f"+{group}"
-    return any(wanted.fullmatch(each) for choice in choices for each in keys("train", f"{chosen}={choice}"))
+    return any(wanted.fullmatch(each) for choice in choices for each in keys("train", f"{group}={choice}"))
 
 
 # Tests.

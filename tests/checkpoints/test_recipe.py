@@ -16,6 +16,7 @@ import atrous.checkpoints.recipe as recipes
 from atrous.checkpoints import Card
 from atrous.checkpoints.load import load_segmentor
 from atrous.checkpoints.recipe import build_data_module, build_model
+from atrous.crf import Bilateral
 from atrous.data.augment import Augmentation
 from atrous.data.sets import Shapes
 from atrous.errors import AtrousError
@@ -76,6 +77,22 @@ def test_heads_in_heads_are_built() -> None:
     assert isinstance(segmentor.head.head, LargeFOVHead)
 
 
+CRF = {
+    "_target_": "atrous.crf.DenseCRF",
+    "kernels": {"bilateral": {"_target_": "atrous.crf.Bilateral", "weight": 5, "sigma_xy": 160, "sigma_rgb": 3}},
+    "trainable": ["weights"],
+}
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_crf_and_its_kernels_are_built(listed: bool) -> None:
+    kernels = list(CRF["kernels"].values()) if listed else CRF["kernels"]
+    segmentor = build_model({**MODEL, "crf": {**CRF, "kernels": kernels}}, 3)
+    assert segmentor.crf is not None
+    assert segmentor.crf.kernels == (Bilateral(weight=5, sigma_xy=160, sigma_rgb=3),)
+    assert torch.equal(segmentor.get_parameter("crf.weight_0"), 5 * torch.eye(3))
+
+
 EVIL: list[tuple[str, Any]] = [
     ("_target_", "torch.utils.collect_env.run"),
     ("head", TOUCH),
@@ -106,6 +123,13 @@ EVIL: list[tuple[str, Any]] = [
     ("head._partial_", 1),
     ("backbone._partial_", True),
     ("upsampler", CALLED),
+    ("crf", TOUCH),
+    ("crf", {**CRF, "kernels": {"bilateral": TOUCH}}),
+    ("crf", {**CRF, "kernels": [TOUCH]}),
+    ("crf", {**CRF, "kernels": TOUCH}),
+    ("crf", {**CRF, "kernels": "atrous.crf.Bilateral"}),
+    ("crf", {**CRF, "kernels": {"one": {"_target_": "atrous.crf.DenseCRF"}}}),
+    ("crf", {**CRF, "compatibility": TOUCH}),
     ("auxiliary", {**CALLED, "_partial_": True}),
 ]
 
@@ -217,11 +241,11 @@ def test_every_configuration_is_on_the_lists(repository: Path) -> None:
     import yaml
 
     seen = 0
-    for group, slot in (("model", "model"), ("backbone", "backbone"), ("upsampler", "upsampler"), ("data", "data")):
+    for group in ("model", "backbone", "upsampler", "crf", "data"):
         for path in sorted((repository / "conf" / group).glob("*.yaml")):
             node = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             node = node.get(group, node)
-            places = [(slot, node), *((part, node.get(name)) for name, part in recipes._SLOTS[slot].parts.items())]
+            places = [(group, node), *((part, node.get(name)) for name, part in recipes._SLOTS[group].parts.items())]
             for place, part in places:
                 if isinstance(part, dict) and "_target_" in part:
                     assert part["_target_"] in recipes._SLOTS[place].class_of, path

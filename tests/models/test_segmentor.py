@@ -12,14 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atrous.crf import Bilateral, DenseCRF
 from atrous.errors import AtrousError
 from atrous.geometry import Grid
+from atrous.inference import Refined, WholeImage
+from atrous.losses import CrossEntropy
 from atrous.models.backbones import Backbone, FeatureMaps, FeatureSpec, TimmBackbone
 from atrous.models.heads import DeepLabV3Head, DeepLabV3PlusHead, FCNHead
 from atrous.models.heads.head import Head
 from atrous.models.segmentor import Segmentor
 from atrous.models.upsamplers import Bilinear, Deconvolution, DUpsampling, SubPixel
 from atrous.models.upsamplers.upsampler import Upsampler
+from atrous.training.full_size_loss import full_size_losses
 
 
 def small_segmentor(name: str = "test_resnet", *, output_stride: int = 16, **options: Any) -> Segmentor:
@@ -279,3 +283,66 @@ def test_logits_are_computed_in_float32_under_autocast(upsampler: Callable[..., 
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits.double(), exact, rtol=1e-5, atol=1e-6)
     assert torch.equal(logits.argmax(dim=1), exact.argmax(dim=1))
+
+
+@pytest.fixture
+def with_crf() -> tuple[Segmentor, Segmentor]:
+    """The same network twice: as it is, and with a CRF that learns."""
+    crf = DenseCRF(kernels=[Bilateral(weight=4, sigma_xy=8, sigma_rgb=30)], trainable=["weights", "compatibility"])
+    networks = []
+    for layer in (None, crf):
+        torch.manual_seed(0)
+        head = partial(DeepLabV3Head, aspp_channels=8)
+        networks.append(Segmentor(backbone=TimmBackbone("test_resnet"), head=head, num_classes=3, crf=layer).eval())
+    plain, refined = networks
+    refined.load_state_dict(plain.state_dict(), strict=False)
+    return plain, refined
+
+
+@torch.no_grad()
+def test_a_crf_is_the_last_layer(with_crf: tuple[Segmentor, Segmentor]) -> None:
+    plain, refined = with_crf
+    assert set(refined.state_dict()) - set(plain.state_dict()) == {"crf.weight_0", "crf.compatibility"}
+    image = torch.randint(0, 256, (2, 3, 41, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    logits = refined(image)
+    assert refined.crf is not None
+    assert torch.equal(logits, refined.crf(plain(image), image))
+    assert not torch.equal(logits, plain(image))
+    assert torch.equal(refined(image, outputs="all")["main"], logits)
+    # whoever reads rows, or another size, reads the refined logits
+    assert torch.equal(refined.logit_map(image).rows(slice(5, 30)), logits[:, :, 5:30])
+    larger = refined.logit_map(image).rows(slice(0, 81), (81, 99))
+    wanted = torch.nn.functional.interpolate(logits, size=(81, 99), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(larger, wanted)
+    torch.testing.assert_close(WholeImage()(refined, image), logits.softmax(dim=1))
+    with pytest.raises(AtrousError, match=r"so the loss cannot be taken on scores: set task\.loss_resolution=labels"):
+        refined(image, outputs="scores")
+    with pytest.raises(AtrousError, match=r"the network has a CRF .* of its own: leave out the one"):
+        Refined(refiner=DenseCRF())(refined, image)
+
+
+def test_all_parts_of_a_network_with_a_crf_learn(with_crf: tuple[Segmentor, Segmentor]) -> None:
+    plain, refined = with_crf
+    image = torch.randint(0, 256, (2, 3, 97, 97), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    target = torch.randint(0, 3, (2, 97, 97), generator=torch.Generator().manual_seed(2))
+    refined.train()
+    torch.manual_seed(3)  # dropout
+    losses = full_size_losses(refined, CrossEntropy(), image, target)
+    torch.manual_seed(3)
+    wanted = torch.nn.functional.cross_entropy(refined(image), target)
+    torch.testing.assert_close(losses["main"], wanted, atol=1e-4, rtol=1e-4)
+    losses["main"].backward()
+    torch.nn.functional.cross_entropy(plain.train()(image), target).backward()
+    still = [{name for name, each in network.named_parameters() if not each.grad.any()} for network in with_crf]
+    assert still[0] == still[1]  # what is behind dead units
+    assert "backbone.network.conv1.weight" not in still[1]
+
+
+@torch.no_grad()
+def test_a_network_with_a_crf_can_be_folded_and_compiled(with_crf: tuple[Segmentor, Segmentor]) -> None:
+    _, refined = with_crf
+    image = torch.randint(0, 256, (1, 3, 41, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    wanted = refined(image).softmax(dim=1)
+    torch.testing.assert_close(refined.folded()(image).softmax(dim=1), wanted, atol=1e-3, rtol=0)
+    refined.compile()
+    torch.testing.assert_close(refined(image).softmax(dim=1), wanted, atol=1e-3, rtol=0)

@@ -11,10 +11,11 @@ from __future__ import annotations
 import functools
 import importlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from atrous.crf import Bilateral, DenseCRF, Gaussian, Kernel, Neighbors
 from atrous.data import SegmentationDataModule, SegmentationDataset
 from atrous.data.augment import Augmentation
 from atrous.data.sets import VOC2012, CamVid, Cityscapes, PascalContext, PersonPart, Shapes
@@ -52,6 +53,7 @@ class _Slot:
         classes: The classes that need no trust.
         called_later: Whether the place holds a class that its receiver calls, not an object.
         parts: Arguments that are nodes themselves, with the names of their slots.
+        several: Arguments that hold several nodes, by name or in a list, with the names of their slots.
         droppable: Arguments that hold objects of any class; they are left out.
     """
 
@@ -59,6 +61,7 @@ class _Slot:
     classes: tuple[type, ...]
     called_later: bool = False
     parts: Mapping[str, str] = field(default_factory=dict)
+    several: Mapping[str, str] = field(default_factory=dict)
     droppable: tuple[str, ...] = ()
 
     @functools.cached_property
@@ -88,11 +91,13 @@ _SLOTS: dict[str, _Slot] = {
     "model": _Slot(
         Segmentor,
         (Segmentor, MultiScaleSegmentor),
-        parts={"backbone": "backbone", "head": "head", "auxiliary": "head", "upsampler": "upsampler"},
+        parts={"backbone": "backbone", "head": "head", "auxiliary": "head", "upsampler": "upsampler", "crf": "crf"},
     ),
     "backbone": _Slot(Backbone, (TimmBackbone, VGG16)),
     "head": _Slot(Head, _HEADS, called_later=True, parts={"head": "head"}),
     "upsampler": _Slot(Upsampler, (Bilinear, Deconvolution, DUpsampling, SubPixel), called_later=True),
+    "crf": _Slot(DenseCRF, (DenseCRF,), several={"kernels": "kernel"}),
+    "kernel": _Slot(Kernel, (Bilateral, Gaussian, Neighbors)),
     "data": _Slot(
         SegmentationDataModule, (SegmentationDataModule,), parts={"dataset": "dataset", "augment": "augment"}
     ),
@@ -166,6 +171,9 @@ def _checked(node: Any, slot_name: str, where: str, trust: tuple[str, ...]) -> d
         if key in slot.droppable:
             if value:
                 warnings.warn(f"the checkpoint's {place} is left out: it is not built from a file", stacklevel=4)
+        elif key in slot.several and value is not None:
+            check = functools.partial(_checked, slot_name=slot.several[key], where=place, trust=trust)
+            checked[key] = _each(value, check)
         elif key in slot.parts:
             checked[key] = None if value is None else _checked(value, slot.parts[key], place, trust)
         else:
@@ -193,17 +201,29 @@ def _require_plain(value: Any, where: str, depth: int = 0) -> None:
 def _build(node: Mapping[str, Any], slot_name: str, where: str, **values: Any) -> Any:
     slot = _SLOTS[slot_name]
     kind = slot.class_of.get(node["_target_"]) or _own_class(node["_target_"], slot, where)
-    arguments = {
-        key: _build(value, slot.parts[key], f"{where}.{key}") if key in slot.parts and value is not None else value
-        for key, value in node.items()
-        if key != "_target_"
-    }
+    arguments: dict[str, Any] = {}
+    for key, value in node.items():
+        if key in slot.parts and value is not None:
+            arguments[key] = _build(value, slot.parts[key], f"{where}.{key}")
+        elif key in slot.several and value is not None:
+            arguments[key] = _each(
+                value, functools.partial(_build, slot_name=slot.several[key], where=f"{where}.{key}")
+            )
+        elif key != "_target_":
+            arguments[key] = value
     if slot.called_later:
         return functools.partial(kind, **arguments)
     try:
         return kind(**arguments, **values)
     except TypeError as error:
         raise AtrousError(f"the checkpoint's {where} has values that {kind.__name__} does not take: {error}") from error
+
+
+def _each(nodes: Any, function: Callable[[Any], Any]) -> Any:
+    """A function's results for several nodes, by name or in a list."""
+    if isinstance(nodes, Mapping):
+        return {str(name): function(node) for name, node in nodes.items()}
+    return [function(node) for node in nodes] if isinstance(nodes, list | tuple) else [function(nodes)]
 
 
 def _own_class(target: str, slot: _Slot, where: str) -> type:

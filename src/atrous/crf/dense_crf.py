@@ -80,6 +80,7 @@ class DenseCRF(Refiner):
         resolution: float = 1.0,
     ) -> None:
         super().__init__()
+        self._options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         require_range("crf.iterations", iterations, at_least=0)
         require_range("crf.training_iterations", training_iterations, at_least=0)
         require_range("crf.prune", prune, above=0, below=1)
@@ -120,6 +121,10 @@ class DenseCRF(Refiner):
         for number, weight in enumerate(weights):
             self._keep(f"weight_{number}", weight, learns="weights" in learns)
         self._keep("compatibility", penalties, learns="compatibility" in learns)
+
+    def learnable(self, num_classes: int) -> DenseCRF:
+        """The same for a network of a number of classes: what is trainable learns."""
+        return DenseCRF(**{**self._options, "num_classes": num_classes})
 
     def _keep(self, name: str, numbers: Tensor | None, *, learns: bool) -> None:
         """As a parameter, or as numbers that move to other devices but are no part of checkpoints."""

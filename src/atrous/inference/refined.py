@@ -52,7 +52,15 @@ class Refined(Wrapper):
         return {**self.inner.protocol, "crf": self.refiner.description}
 
     def bands(self, segmentor: Segmentor, image: Tensor) -> Iterator[Band]:
-        """Class probabilities; see ``Inference``."""
+        """Class probabilities; see ``Inference``.
+
+        Raises:
+            AtrousError: The network has a CRF of its own.
+        """
+        if segmentor.crf is not None:
+            raise AtrousError(
+                f"the network has a {segmentor.crf.description} of its own: leave out the one that comes after it"
+            )
         refined = self.refiner.to(image.device).refine(self.inner(segmentor, image), image)
         for rows in bands_of(size_of(image), refined.shape[0] * refined.shape[1], refined.device):
             yield rows, refined[:, :, rows]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.autocast import without_autocast
+from atrous.crf import DenseCRF
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import Size, size_of
 from atrous.models.activation_checkpointing import recompute_in_backward, units_of
@@ -44,6 +45,8 @@ class Segmentor(nn.Module):
         batch_norm_momentum: Weight of a new batch in the running statistics of every batch norm (1 − decay in
             TensorFlow's terms: 0.0003 in the papers); ``None`` keeps PyTorch's 0.1.
         batch_norm_eps: Small number in the denominator of every batch norm; ``None`` keeps each layer's own.
+        crf: A dense CRF that refines the logits as the last layer, in training too (CRF-as-RNN, arXiv 1502.03240); what
+            is trainable in it learns.
         extend: Extend images as described above; otherwise the network gets them as they are, as the networks of
             torchvision and mmsegmentation do.
 
@@ -72,6 +75,7 @@ class Segmentor(nn.Module):
         multi_grid: Sequence[int] | None = None,
         batch_norm_momentum: float | None = None,
         batch_norm_eps: float | None = None,
+        crf: DenseCRF | None = None,
         extend: bool = True,
     ) -> None:
         super().__init__()
@@ -99,6 +103,7 @@ class Segmentor(nn.Module):
                 f"model.extend=false does not go with {type(self.upsampler).__name__}, which makes whole strides of "
                 "pixels: set model.extend=true or upsampler=bilinear"
             )
+        self.crf = None if crf is None else crf.learnable(num_classes)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.momentum = module.momentum if batch_norm_momentum is None else batch_norm_momentum
@@ -190,9 +195,9 @@ class Segmentor(nn.Module):
         copied = copy.deepcopy(self).eval()
         copied.requires_grad_(False)
         image = torch.rand(1, 3, 65, 65, generator=torch.Generator().manual_seed(0)).to(self.mean) * 255
-        wanted = copied(image)
-        fold_batch_norms(copied, lambda: copied(image))
-        if not torch.allclose(copied(image), wanted, rtol=0, atol=float(1e-2 * wanted.std())):
+        wanted = copied(image, outputs="map")
+        fold_batch_norms(copied, lambda: copied(image, outputs="map"))
+        if not torch.allclose(copied(image, outputs="map"), wanted, rtol=0, atol=float(1e-2 * wanted.std())):
             raise AtrousError("the batch norms of this network cannot be folded: it uses a convolution's result twice")
         return copied
 
@@ -213,7 +218,7 @@ class Segmentor(nn.Module):
             return self.scores(extended)
         if outputs == "logits":
             logits = self._enlarge(self.scores(extended), extended, upsampler=self.upsampler)
-            return logits[..., :height, :width]  # back to the image's own size
+            return self._refined(logits[..., :height, :width], image)  # back to the image's own size
         scores = self.training_scores(extended)
         if outputs == "scores":
             if not isinstance(self.upsampler, Bilinear):
@@ -221,13 +226,19 @@ class Segmentor(nn.Module):
                     f"scores of a {type(self.upsampler).__name__} are no class scores, so the loss cannot be taken on "
                     "them: set task.loss_resolution=labels"
                 )
+            if self.crf is not None:
+                raise AtrousError(
+                    "a CRF in the network refines logits at full size, so the loss cannot be taken on scores: set "
+                    "task.loss_resolution=labels"
+                )
             return scores
-        return {
+        logits_of = {
             name: self._enlarge(score, extended, upsampler=self.upsampler if name == "main" else None)[
                 ..., :height, :width
             ]
             for name, score in scores.items()
         }
+        return {**logits_of, "main": self._refined(logits_of["main"], image)}
 
     def logit_map(self, image: Tensor) -> LogitMap:
         """Run the network, and enlarge its scores only where somebody reads them.
@@ -235,8 +246,17 @@ class Segmentor(nn.Module):
         Args:
             image: B×3×H×W, RGB, uint8 or float, 0…255.
         """
-        scores = self(image, outputs="map")
         size = size_of(image)
+        if self.crf is not None:  # which needs the logits of all pixels
+            return LogitMap(
+                self(image),
+                Bilinear(grid=self.backbone.grid, num_classes=self.num_classes),
+                num_classes=self.num_classes,
+                grid=self.backbone.grid,
+                size=size,
+                extended=size,
+            )
+        scores = self(image, outputs="map")
         return LogitMap(
             scores,
             self.upsampler,
@@ -270,6 +290,13 @@ class Segmentor(nn.Module):
         """Height and width to which images of a size are extended; see the class."""
         bottom, right = self.backbone.grid.missing(size, self.extension) if self.extend else (0, 0)
         return size[0] + bottom, size[1] + right
+
+    def _refined(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Logits of whole images after the CRF, if there is one."""
+        if self.crf is None:
+            return logits
+        refined: Tensor = self.crf(logits, image)
+        return refined
 
     def _enlarge(self, scores: Tensor, extended: Tensor, *, upsampler: Upsampler | None) -> Tensor:
         """Logits in float32 under autocast too: rounded to bf16, classes would tie and the first of them win."""

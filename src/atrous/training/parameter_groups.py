@@ -23,8 +23,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Split trainable parameters into backbone and new layers, each with and without weight decay.
 
-    Only filters decay: biases, scale and shift of normalization layers, and other vectors do not. Layers outside the
-    backbone start from random weights and learn ``head_factor`` times faster (DeepLabv1 §4, v2 §4.1), except those
+    Only filters decay: biases, scale and shift of normalization layers, other vectors and a CRF do not. Layers outside
+    the backbone start from random weights and learn ``head_factor`` times faster (DeepLabv1 §4, v2 §4.1), except those
     that a head inherits from the pretrained classifier, and those of an upsampler that were fitted beforehand.
 
     Args:
@@ -61,7 +61,7 @@ def parameter_groups(
     for name, parameter in segmentor.named_parameters():
         if parameter.requires_grad:
             part = "backbone" if name.startswith(pretrained) else "head"
-            filters = parameter.ndim > 1 and name not in undecayed
+            filters = parameter.ndim > 1 and name not in undecayed and not name.startswith("crf.")
             suffix = "" if filters else "_bias" if name in biases else "_no_decay"
             groups[part + suffix]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]

@@ -305,6 +305,7 @@ class SegmentationTask(LightningModule):
             output_stride=self.segmentor.output_stride,
             scales=self.segmentor.input_scales,
             trimap_width=self._trimap_width,
+            crf=None if self.segmentor.crf is None else self.segmentor.crf.description,
             precision=str(self.trainer.precision),
         )
         return dataclasses.replace(protocol, **self.inference.protocol)

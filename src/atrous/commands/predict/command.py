@@ -58,6 +58,7 @@ def predict(config: Config) -> None:
         "images",
         segmentor.output_stride,
         scales=segmentor.input_scales,
+        crf=None if segmentor.crf is None else segmentor.crf.description,
         precision=str(config.precision),
         checkpoint=checkpoint.name,
     )
