@@ -2,7 +2,9 @@
 
 from atrous.crf.backend import Prepared
 from atrous.crf.dense_crf import DenseCRF
+from atrous.crf.guided_filter import GuidedFilter
 from atrous.crf.kernels import Bilateral, Gaussian, Kernel, Neighbors
+from atrous.crf.pamr import PAMR
 from atrous.crf.refiner import Refiner
 
-__all__ = ["Bilateral", "DenseCRF", "Gaussian", "Kernel", "Neighbors", "Prepared", "Refiner"]
+__all__ = ["PAMR", "Bilateral", "DenseCRF", "Gaussian", "GuidedFilter", "Kernel", "Neighbors", "Prepared", "Refiner"]
