@@ -125,6 +125,8 @@ def test_what_learns_begins_as_what_is_fixed(scene: Scene) -> None:
 def test_training_may_take_fewer_iterations(scene: Scene) -> None:
     logits, image = scene(12, 15)
     crf = DenseCRF(training_iterations=2)
+    assert torch.equal(crf(logits, image), DenseCRF()(logits, image))  # it is not in training by itself
+    assert crf.learnable(4).training
     assert torch.equal(crf.train()(logits, image), DenseCRF(iterations=2)(logits, image))
     assert torch.equal(crf.eval()(logits, image), DenseCRF()(logits, image))
 

@@ -121,6 +121,8 @@ class DenseCRF(Refiner):
         for number, weight in enumerate(weights):
             self._keep(f"weight_{number}", weight, learns="weights" in learns)
         self._keep("compatibility", penalties, learns="compatibility" in learns)
+        if num_classes is None:
+            self.eval()  # by itself it is used, not trained
 
     def learnable(self, num_classes: int) -> DenseCRF:
         """The same for a network of a number of classes: what is trainable learns."""
