@@ -25,7 +25,7 @@ def leaves_encoding_to_the_locale(call: ast.Call) -> bool:
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     if "encoding" in given:
         return False
-    if name == "open" and owner != "Image":
+    if name == "open" and owner not in ("Image", "os"):  # os.open gives a descriptor, which has no text
         place = 0 if owner else 1  # path.open(mode), open(path, mode)
         mode = given.get("mode") or (call.args[place] if len(call.args) > place else ast.Constant("r"))
         return not (isinstance(mode, ast.Constant) and "b" in str(mode.value))
@@ -38,7 +38,8 @@ def test_the_search_finds_what_it_is_meant_to_find() -> None:
     lines = {
         "open(p)": True, "open(p, 'w')": True, "open(p, mode='rb')": False, "p.open()": True, "p.open('r+b')": False,
         "p.open(encoding='utf-8')": False, "p.read_text()": True, "p.write_text(t)": True, "Image.open(p)": False,
-        "p.write_text(t, encoding='utf-8')": False, "subprocess.run(c, text=True)": True, "subprocess.run(c)": False,
+        "os.open(p, 0)": False, "p.write_text(t, encoding='utf-8')": False,
+        "subprocess.run(c, text=True)": True, "subprocess.run(c)": False,
     }  # fmt: skip
     for line, wanted in lines.items():
         call = ast.parse(line, mode="eval").body

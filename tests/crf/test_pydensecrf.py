@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from atrous.crf import Bilateral, DenseCRF, Gaussian, Neighbors
+from atrous.crf import Bilateral, DenseCRF, Gaussian, Neighbors, pydensecrf_backend
 from atrous.errors import AtrousError
 
 Scene = Callable[..., tuple[Tensor, Tensor]]
@@ -22,6 +23,14 @@ NORMALIZATIONS = {
     "before": "NORMALIZE_BEFORE",
     "none": "NO_NORMALIZATION",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pool() -> Iterator[None]:
+    """Processes that live as long as the program would keep other tests from counting theirs."""
+    yield
+    pydensecrf_backend._pool(os.cpu_count()).shutdown()
+    pydensecrf_backend._pool.cache_clear()
 
 
 def penalties(classes: int) -> np.ndarray:
