@@ -23,7 +23,7 @@ from atrous.geometry import size_of
 Scores = Literal["logits", "probabilities", "energy"]
 Result = Literal["logits", "probabilities"]
 
-_LEAST = 1e-5
+LEAST = 1e-5
 """Probabilities are raised to this before their logarithm is taken, as by ``pydensecrf.utils.unary_from_softmax``."""
 
 BACKENDS: dict[str, Backend] = {
@@ -239,7 +239,7 @@ def _as_scores(scores: Tensor, takes: Scores) -> Tensor:
                 "that they are logits if they are"
             )
     if takes == "probabilities":
-        return scores.clamp(min=_LEAST).log()
+        return scores.clamp(min=LEAST).log()
     return -scores if takes == "energy" else scores
 
 

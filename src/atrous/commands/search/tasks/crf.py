@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from atrous.commands.search.ledger import Ledger
 from atrous.commands.search.source import Source
 from atrous.composition import Config, build, plain
 from atrous.crf import DenseCRF
+from atrous.crf.dense_crf import LEAST
 from atrous.errors import AtrousError, require_range
 from atrous.metrics import scores_from_confusion
 from atrous.reports import search_figure
@@ -159,7 +161,8 @@ class _Varied:
         kernels = start.get("kernels")
         found = [name for name, node in _items(kernels) if str(node["_target_"]).endswith(".Bilateral")]
         if len(found) != 1:
-            raise AtrousError(f"crf.start has {len(found)} bilateral kernels, but the search varies the one of them")
+            raise AtrousError(f"crf.start has {len(found)} bilateral kernels, but the search varies exactly one")
+        self.build = functools.cache(self._build)
         self._start = start
         self._name = found[0]
         self.iterations = crf.iterations
@@ -170,8 +173,7 @@ class _Varied:
         node["kernels"][self._name].update(point._asdict())
         return node if iterations is None else {**node, "iterations": iterations}
 
-    def build(self, point: Point, iterations: int) -> DenseCRF:
-        """The CRF."""
+    def _build(self, point: Point, iterations: int) -> DenseCRF:
         return cast(DenseCRF, build(self.node(point, iterations)))
 
 
@@ -217,6 +219,7 @@ class _Measure:
     def _see(self, place: int, wanted: Sequence[tuple[tuple[float, ...], tuple[float, ...]]], iterations: int) -> None:
         """Count one image for every point; those that follow each other with the same deviations share a lattice."""
         probabilities, image, mask = self._source.read(place)
+        scores = probabilities.clamp(min=LEAST).log()  # once for all points
         before: tuple[float, ...] | None = None
         for point, key in wanted:
             if point == _NONE:
@@ -226,7 +229,7 @@ class _Measure:
             if before is None or before[1:] != point[1:]:
                 prepared = crf.prepare(image)
             before = point
-            refined = crf(probabilities, prepared, takes="probabilities")
+            refined = crf(scores, prepared)
             self._ledger.add(key, self._source.count(refined, mask))
             self.solved += 1
 
