@@ -106,7 +106,7 @@ def test_mistakes_are_one_sentence(installed: Path, tmp_path: Path) -> None:
     unknown = called(installed / "atrous", "trane", cwd=tmp_path)
     assert unknown.returncode == 2
     assert unknown.stderr == (
-        "error: there is no command 'trane'; choose one of train, evaluate, predict, prepare, benchmark\n"
+        "error: there is no command 'trane'; choose one of train, evaluate, predict, prepare, search, benchmark\n"
     )
     refused = called(installed / "atrous", "train", "validate_every=-1", cwd=tmp_path)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
