@@ -58,8 +58,8 @@ def test_numbers_for_each_class_follow_their_class(peaked: tuple[Tensor, Tensor]
         {"compatibility": gains},
         {"kernels": [Bilateral(weight=gains), Gaussian()], "compatibility": gains[::-1]},
     ):
-        wanted = DenseCRF(**options)(logits, image, gives="probabilities")  # type: ignore[arg-type]
-        got = DenseCRF(**options, prune=0.01)(logits, image, gives="probabilities")  # type: ignore[arg-type]
+        wanted = DenseCRF(**options)(logits, image, gives="probabilities")
+        got = DenseCRF(**options, prune=0.01)(logits, image, gives="probabilities")
         assert (got - wanted).abs().max() <= 1e-3
 
 
@@ -74,7 +74,7 @@ def test_pruning_is_refused_where_it_would_be_wrong(scene: Scene) -> None:
     logits, image = scene(6, 7, 2)
     for options in ({"compatibility": [[0.0, 1.0], [1.0, 0.0]]}, {"trainable": ["weights"]}):
         with pytest.raises(AtrousError, match=r"crf\.prune=0.01 leaves out labels that pairs of classes and gradients"):
-            DenseCRF(prune=0.01, **options)  # type: ignore[arg-type]
+            DenseCRF(prune=0.01, **options)
     with pytest.raises(AtrousError, match="labels that gradients need"):
         DenseCRF(prune=0.01)(logits.requires_grad_(), image)
     for prune in (0, 1):
@@ -83,7 +83,7 @@ def test_pruning_is_refused_where_it_would_be_wrong(scene: Scene) -> None:
 
 
 @pytest.mark.skipif(
-    native.library() is None or not native.library().has_half_precision(),  # type: ignore[union-attr]
+    native.library() is None or not native.library().has_half_precision(),
     reason="no compiler, or no half precision",
 )
 def test_half_precision_between_steps(scene: Scene) -> None:
@@ -101,7 +101,7 @@ def test_half_precision_is_refused_where_nothing_keeps_it(scene: Scene) -> None:
     with pytest.raises(AtrousError, match=r"crf\.storage=float16 is for backend=native"):
         DenseCRF(storage="float16", backend="torch")(logits, image)
     with pytest.raises(AtrousError, match=r"crf\.storage=float8 is unknown: choose float32, float16"):
-        DenseCRF(storage="float8")  # type: ignore[arg-type]
+        DenseCRF(storage="float8")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -242,7 +242,7 @@ def test_impossible_values_are_refused(options: dict[str, Any], message: str) ->
         lambda: Bilateral(sigma_xy=-1),
         lambda: Bilateral(sigma_rgb=0),
         lambda: Neighbors(sigma_rgb=0),
-        lambda: Neighbors(count=6),  # type: ignore[arg-type]
+        lambda: Neighbors(count=6),
     ],
 )
 def test_impossible_kernels_are_refused(make: Callable[[], object]) -> None:

@@ -22,9 +22,9 @@ KERNELS = (Gaussian(sigma=2.0), Bilateral(sigma_xy=6, sigma_rgb=20), Neighbors(c
 
 def make(kernel: object, image: Tensor, normalization: str) -> Filter:
     if isinstance(kernel, Neighbors):
-        return NeighborFilter(image, kernel, normalization)  # type: ignore[arg-type]
+        return NeighborFilter(image, kernel, normalization)
     assert isinstance(kernel, FeatureKernel)
-    return LatticeFilter(build_lattice(kernel.features(image)), normalization)  # type: ignore[arg-type]
+    return LatticeFilter(build_lattice(kernel.features(image)), normalization)
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
@@ -58,7 +58,7 @@ def test_neighbors_are_those_beside_a_pixel(
                 matrix[i, j] = near / np.hypot(down, across)
     matrix = slow.normalized(matrix, normalization)
     values = torch.randn(35, 3, generator=torch.Generator().manual_seed(0)).double()
-    fast = make(Neighbors(count=count, sigma_rgb=sigma), image, normalization)  # type: ignore[arg-type]
+    fast = make(Neighbors(count=count, sigma_rgb=sigma), image, normalization)
     np.testing.assert_allclose(fast(values), matrix @ values.numpy(), atol=1e-5, rtol=1e-5)
     np.testing.assert_allclose(fast(values, transposed=True), matrix.T @ values.numpy(), atol=1e-5, rtol=1e-5)
 

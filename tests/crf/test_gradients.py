@@ -34,7 +34,7 @@ def test_all_gradients(scene: Scene, slow: SimpleNamespace, backend: str, normal
     crf = DenseCRF(
         kernels=KERNELS,
         iterations=5,
-        normalization=normalization,  # type: ignore[arg-type]
+        normalization=normalization,
         trainable=["weights", "compatibility"],
         backend=backend,
     ).learnable(4)
@@ -63,7 +63,7 @@ def test_all_gradients(scene: Scene, slow: SimpleNamespace, backend: str, normal
     got = crf(given, image)
     (got[0].flatten(1).T * slopes).sum().backward()
     for ours, theirs in [
-        (given.grad[0].flatten(1).T, rows.grad),  # type: ignore[index]
+        (given.grad[0].flatten(1).T, rows.grad),
         *((parameter.grad, each.grad) for parameter, each in zip(crf.parameters(), doubles, strict=True)),
     ]:
         assert ours is not None
@@ -86,7 +86,7 @@ def test_forward_order_of_the_blurs_would_be_seen(scene: Scene, backend: str, mo
         return scores.grad
 
     right = gradient()
-    kind = type(crf.prepare(image).groups[0][0])  # type: ignore[attr-defined]
+    kind = type(crf.prepare(image).groups[0][0])
     apply = kind.__call__
     monkeypatch.setattr(kind, "__call__", lambda self, values, *, transposed=False: apply(self, values))
     assert (gradient() - right).norm() > 1e-3 * right.norm()
@@ -113,7 +113,7 @@ def test_what_learns_begins_as_what_is_fixed(scene: Scene) -> None:
     logits, image = scene(20, 25)
     fixed = DenseCRF(kernels=KERNELS)(logits.double(), image).softmax(1)
     for trainable in (["weights"], ["compatibility"], ["weights", "compatibility"]):
-        crf = DenseCRF(kernels=KERNELS, trainable=trainable)  # type: ignore[arg-type]
+        crf = DenseCRF(kernels=KERNELS, trainable=trainable)
         assert list(crf.parameters()) == []
         torch.testing.assert_close(crf(logits.double(), image).softmax(1), fixed)
         learnable = crf.learnable(4)

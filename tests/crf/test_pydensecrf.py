@@ -59,7 +59,7 @@ def test_every_compatibility_and_normalization(scene: Scene, original: Original,
     crf = DenseCRF(
         kernels=[Bilateral(weight=weights[0]), Gaussian(weight=weights[1])],
         iterations=5,
-        normalization=normalization,  # type: ignore[arg-type]
+        normalization=normalization,
         **given,
     )
     got = crf(logits.double(), image, gives="probabilities")[0]  # so that only their roundings count

@@ -18,25 +18,16 @@ from atrous.errors import AtrousError
 pytestmark = pytest.mark.integration
 
 Compose = Callable[..., DictConfig]
-OPTIONS = (
-    "backbone=timm",
-    "backbone.name=test_resnet",
-    "model.head.aspp_channels=8",
-    "model.head.decoder_channels=8",
-    "data.dataset.size=64",
-    "data.dataset.lengths={train: 8, val: 2, test: 2}",
-    "augment.crop_size=33",
-    "data.batch_size=2",
-    "data.num_workers=0",
-    "trainer=cpu",
-    "logger=none",
-    "callbacks=minimal",
-    "validate_every=2",
-)
+Options = tuple[str, ...]
 
 
-def test_it_trains_end_to_end_and_is_scored_without_a_callback(composed: Compose) -> None:
-    config = composed("train", *OPTIONS, "crf=crf_as_rnn", "trainer.max_steps=2", run="trained")
+@pytest.fixture
+def options(tiny_options: Options) -> Options:
+    return (*tiny_options, "trainer=cpu", "logger=none", "callbacks=minimal", "validate_every=2")
+
+
+def test_it_trains_end_to_end_and_is_scored_without_a_callback(composed: Compose, options: Options) -> None:
+    config = composed("train", *options, "crf=crf_as_rnn", "trainer.max_steps=2", run="trained")
     task = train.train(config)
     assert task.segmentor.crf is not None
     weights = task.segmentor.get_parameter("crf.weight_0").detach()
@@ -57,24 +48,29 @@ def test_it_trains_end_to_end_and_is_scored_without_a_callback(composed: Compose
     with pytest.raises(AtrousError, match=r"the network has a CRF .* of its own"):
         evaluate.evaluate(twice)
     config = composed(
-        "train", *OPTIONS, "crf=crf_as_rnn", "trainer.max_steps=4", f"ckpt_path={run}/checkpoints/last.ckpt", run="more"
+        "train",
+        *options,
+        "crf=crf_as_rnn",
+        "trainer.max_steps=4",
+        f"ckpt_path={run}/checkpoints/last.ckpt",
+        run="more",
     )
     resumed = train.train(config)
     assert not torch.equal(resumed.segmentor.get_parameter("crf.weight_0").detach(), weights)
 
 
-def test_the_crf_alone_may_learn_behind_a_trained_network(composed: Compose, tmp_path: Path) -> None:
-    train.train(composed("train", *OPTIONS, "trainer.max_steps=2", run="network"))
+def test_the_crf_alone_may_learn_behind_a_trained_network(composed: Compose, options: Options, tmp_path: Path) -> None:
+    train.train(composed("train", *options, "trainer.max_steps=2", run="network"))
     words = ("crf=crf_as_rnn", "task.train_only=[crf]", f"init_from={tmp_path / 'network'}", "trainer.max_steps=2")
-    task = train.train(composed("train", *OPTIONS, *words, run="crf"))
+    task = train.train(composed("train", *options, *words, run="crf"))
     before, _ = atrous.load(tmp_path / "network")
     own = task.segmentor.state_dict()
     assert all(torch.equal(own[name], tensor) for name, tensor in before.state_dict().items())
     assert not torch.equal(own["crf.weight_0"], 5 * torch.eye(8))
 
 
-def test_a_fixed_crf_has_nothing_in_a_checkpoint(composed: Compose) -> None:
-    config = composed("train", *OPTIONS, "crf=dense_crf", "crf.iterations=2", "trainer.max_steps=2", run="fixed")
+def test_a_fixed_crf_has_nothing_in_a_checkpoint(composed: Compose, options: Options) -> None:
+    config = composed("train", *options, "crf=dense_crf", "crf.iterations=2", "trainer.max_steps=2", run="fixed")
     task = train.train(config)
     assert [name for name in task.segmentor.state_dict() if name.startswith("crf")] == []
     network, _ = atrous.load(config.paths.run)
@@ -82,7 +78,7 @@ def test_a_fixed_crf_has_nothing_in_a_checkpoint(composed: Compose) -> None:
     assert network.crf.description == "CRF 4/67/3 + 3/3, 2 iterations, symmetric"
 
 
-def test_a_loss_on_scores_is_refused(composed: Compose) -> None:
-    config = composed("train", *OPTIONS, "crf=crf_as_rnn", "task.loss_resolution=scores", "trainer.max_steps=2")
+def test_a_loss_on_scores_is_refused(composed: Compose, options: Options) -> None:
+    config = composed("train", *options, "crf=crf_as_rnn", "task.loss_resolution=scores", "trainer.max_steps=2")
     with pytest.raises(AtrousError, match="the loss cannot be taken on scores"):
         train.train(config)

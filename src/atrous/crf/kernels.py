@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -162,10 +162,9 @@ class Neighbors(Kernel):
         return ((0, 1), (1, 0)) if self.count == 4 else ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
-def _frozen(weight: Weight) -> Weight:
-    if isinstance(weight, Sequence):
-        return tuple(tuple(row) if isinstance(row, Sequence) else float(row) for row in weight)  # type: ignore[return-value]
-    return float(weight)
+def _frozen(weight: Any) -> Any:
+    """Without lists, so that kernels can be compared and kept by their values."""
+    return tuple(map(_frozen, weight)) if isinstance(weight, Sequence) else float(weight)
 
 
 def _in_short(weight: Weight) -> str:

@@ -36,6 +36,7 @@ APPROXIMATIONS: Mapping[str, Mapping[str, Any]] = {
 THEIRS = "pydensecrf"
 
 _Turn = dict[str, Callable[[], Tensor]]
+_Contestants = dict[str, Callable[["_Scene"], Tensor]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,12 +124,8 @@ def run(
 def _against_the_original(
     name: str, scenes: Sequence[_Scene], backends: Sequence[str], threads: int, rounds: int
 ) -> list[dict[str, Any]]:
-    turns = []
-    for scene in scenes:
-        turn: _Turn = {THEIRS: functools.partial(_original, scene)}
-        for backend in backends:
-            turn[backend] = _refine(DenseCRF(backend=backend), scene)
-        turns.append(turn)
+    ours: _Contestants = {each: functools.partial(_refined, DenseCRF(backend=each)) for each in backends}
+    turns = _turns(scenes, {THEIRS: _original, **ours})
     times = _total(turns, rounds)
     wanted = [turn[THEIRS]() for turn in turns]
     found = {backend: [turn[backend]() for turn in turns] for backend in backends}
@@ -141,17 +138,13 @@ def _against_the_original(
 
 def _approximate(name: str, scenes: Sequence[_Scene], threads: int, rounds: int) -> list[dict[str, Any]]:
     """What is not exact, beside what is."""
-    exact = DenseCRF()
-    crfs = {each: DenseCRF(**options) for each, options in APPROXIMATIONS.items()}
-    turns = [
-        {"exact": _refine(exact, scene), **{each: _refine(crf, scene) for each, crf in crfs.items()}}
-        for scene in scenes
-    ]
+    crfs = {"exact": DenseCRF(), **{each: DenseCRF(**options) for each, options in APPROXIMATIONS.items()}}
+    turns = _turns(scenes, {each: functools.partial(_refined, crf) for each, crf in crfs.items()})
     times = _total(turns, rounds)
     wanted = [turn["exact"]() for turn in turns]
     return [
         _row(name, each, threads, times[each], times["exact"], _difference([turn[each]() for turn in turns], wanted))
-        for each in crfs
+        for each in APPROXIMATIONS
     ]
 
 
@@ -159,12 +152,8 @@ def _training(
     name: str, scenes: Sequence[_Scene], backends: Sequence[str], threads: int, rounds: int
 ) -> list[dict[str, Any]]:
     """Forward and backward of five iterations, beside pydensecrf's ten forward."""
-    turns = []
-    for scene in scenes:
-        turn: _Turn = {THEIRS: functools.partial(_original, scene)}
-        for backend in backends:
-            turn[backend] = functools.partial(_learn, DenseCRF(backend=backend, iterations=5), scene)
-        turns.append(turn)
+    ours: _Contestants = {each: functools.partial(_learn, DenseCRF(backend=each, iterations=5)) for each in backends}
+    turns = _turns(scenes, {THEIRS: _original, **ours})
     times = _total(turns, rounds)
     return [
         _row(name, f"{backend}, forward and backward of 5", threads, times[backend], times[THEIRS])
@@ -172,8 +161,13 @@ def _training(
     ]
 
 
-def _refine(crf: DenseCRF, scene: _Scene) -> Callable[[], Tensor]:
-    return functools.partial(crf, scene.scores, scene.image, gives="probabilities")
+def _turns(scenes: Sequence[_Scene], contestants: _Contestants) -> list[_Turn]:
+    return [{name: functools.partial(work, scene) for name, work in contestants.items()} for scene in scenes]
+
+
+def _refined(crf: DenseCRF, scene: _Scene) -> Tensor:
+    probabilities: Tensor = crf(scene.scores, scene.image, gives="probabilities")
+    return probabilities
 
 
 def _original(scene: _Scene) -> Tensor:
