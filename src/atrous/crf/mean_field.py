@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from atrous.crf.filter import Filter, filtered
@@ -14,7 +15,7 @@ from atrous.crf.filter import Filter, filtered
 Storage = Literal["float32", "float16"]
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Pairwise:
     """What pixels say to each other.
 
@@ -37,6 +38,12 @@ class Pairwise:
         numbers = [scores, *self.weights, self.compatibility]
         return any(each is not None and each.requires_grad for each in numbers)
 
+    def padded(self, more: int) -> Pairwise:
+        """For more classes, which gain and give nothing."""
+        weights = [_padded(weight, more) for weight in self.weights]
+        compatibility = None if self.compatibility is None else _padded(self.compatibility, more)
+        return dataclasses.replace(self, weights=weights, compatibility=compatibility)
+
     def supported(self, scores: Tensor, kernels: Sequence[Filter], probabilities: Tensor) -> Tensor:
         """Scores N×C, and what all pixels together add to those of each."""
         if self.compatibility is not None and self.compatibility.dim() == 2:
@@ -53,6 +60,10 @@ class Pairwise:
             else:  # what the kernel mixes, each class counted by its own number
                 scores = _added(scores, message, self.compatibility[:, None] * weight)
         return scores
+
+
+def _padded(numbers: Tensor, more: int) -> Tensor:
+    return F.pad(numbers, (0, more) * numbers.dim()) if numbers.dim() else numbers
 
 
 def _added(scores: Tensor, message: Tensor, weight: Tensor) -> Tensor:

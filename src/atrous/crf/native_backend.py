@@ -125,7 +125,9 @@ class NativeFilter:
         assert weights is not None
         classes = values.shape[1]
         groups, blocks = _groups(classes)
-        rows = F.pad(values.float(), (0, groups * blocks * _LANES - classes))
+        rows = values.float()
+        if more := groups * blocks * _LANES - classes:
+            rows = F.pad(rows, (0, more))
         rows = rows.view(self._pixels, groups, -1).transpose(0, 1).contiguous()  # groups×N×(blocks·8)
         result = self._apply(weights, rows, transposed=transposed)
         return result.transpose(0, 1).reshape(self._pixels, -1)[:, :classes].to(values.dtype)
@@ -174,12 +176,19 @@ class NativeFilters(Filters):
         gains = _gains(pairwise, scores.shape[1])
         alone = not (torch.is_grad_enabled() and pairwise.learns(scores))
         if gains is None or not alone or scores.dtype != torch.float32 or len(natives) < len(kernels):
-            return super().solve_group(kernels, scores, pairwise)
+            return self._solve_step_by_step(kernels, scores, pairwise)
         if not natives or pairwise.iterations == 0:
             return scores.clone()
         solved = torch.empty_like(scores, memory_format=torch.contiguous_format)
         _mean_field(scores.detach().contiguous(), natives, gains, pairwise, solved)
         return solved
+
+    def _solve_step_by_step(self, kernels: Sequence[Filter], scores: Tensor, pairwise: Pairwise) -> Tensor:
+        """With classes of no probability up to the width of a row, which every filter would add and take away again."""
+        classes = scores.shape[1]
+        more = math.prod(_groups(classes)) * _LANES - classes
+        padded = F.pad(scores, (0, 0, 0, 0, 0, more), value=-math.inf)
+        return super().solve_group(kernels, padded, pairwise.padded(more))[:, :classes]
 
 
 def _groups(classes: int) -> tuple[int, int]:
