@@ -46,25 +46,31 @@ def evaluated(composed: Compose, *overrides: str) -> float:
 
 
 def test_a_search_from_end_to_end(run: Path, composed: Compose, capsys: pytest.CaptureFixture[str]) -> None:
-    config = composed("search", f"ckpt_path={run}", *SMALL, "inference=flip")
+    config = composed("search", f"ckpt_path={run}", *SMALL, "inference=flip", "crf.keep=0.75")
     search.search(config)
     folder = Path(config.paths.run)
     said = capsys.readouterr().out
     assert "4 points, few images, 2 iterations: 2/2" in said
-    assert "2 points, all images, 10 iterations: 3/3" in said
+    assert "3 points, all images, 10 iterations: 3/3" in said
     assert f"written to {folder / 'best.yaml'}" in said
     result = json.loads((folder / "crf.json").read_text())
     best = result["best"]
     assert result["images"] == 3
     assert result["miou"] == max(each["miou"] for each in result["scores"])
     assert {each["sigma_xy"] for each in result["scores"]} <= {5, 20, 12.5, 27.5}
-    # evaluate says the same of the file, of another point, and of no CRF
+    with np.load(folder / "search.npz") as ledger:  # nothing is counted twice
+        seen = {tuple(key): count for key, count in zip(ledger["keys"], ledger["seen"], strict=True)}
+    assert all(count == images for (*_, images, _), count in seen.items())
+    assert result["crfs"] == sum(count for key, count in seen.items() if any(key[:3]))
+    # evaluate says the same of no CRF, of the best one, and of one with each of the lattices
     checkpoint = (f"ckpt_path={run}", "inference=flip")
     assert evaluated(composed, *checkpoint) == pytest.approx(result["miou_without"], abs=1e-6)
     node = yaml.safe_load((folder / "best.yaml").read_text())
     crf = instantiate(node, _convert_="all")
     assert crf.kernels == (Bilateral(**best), Gaussian())
-    for each in (best | {"miou": result["miou"]}, result["scores"][-1]):
+    of_lattices = {each["sigma_xy"]: each for each in result["scores"]}
+    assert len(of_lattices) > 1
+    for each in (best | {"miou": result["miou"]}, *of_lattices.values()):
         kernel = "callbacks.dense_crf.stage.refiner.kernels.bilateral"
         numbers = [f"{kernel}.{name}={each[name]}" for name in best]
         score = evaluated(composed, *checkpoint, "callbacks=[evaluate,dense_crf]", *numbers)
