@@ -17,6 +17,7 @@ REFINERS: list[Refiner] = [
     DenseCRF(),
     DenseCRF(kernels=[Neighbors()], normalization="none"),
     GuidedFilter(),
+    GuidedFilter(subsampling=1, prune=None),
     PAMR(),
     PAMR(distances=[]),
 ]
@@ -60,7 +61,8 @@ def test_the_guided_filter_is_a_mean_of_linear_fits(scene: Scene, radius: int) -
             count[window[1:]] += 1
     wanted = np.clip(total / count, 0, None)
     wanted /= wanted.sum(axis=0)
-    got = GuidedFilter(radius=radius, epsilon=1e-2).refine(torch.from_numpy(beliefs)[None].float(), image)[0]
+    guided_filter = GuidedFilter(radius=radius, epsilon=1e-2, subsampling=1, prune=None)
+    got = guided_filter.refine(torch.from_numpy(beliefs)[None].float(), image)[0]
     np.testing.assert_allclose(got, wanted, atol=1e-4)
 
 
@@ -87,8 +89,32 @@ def test_pamr_is_a_mean_over_neighbors(scene: Scene) -> None:
                 weights /= weights.sum()
                 after[:, y, x] = sum(w * beliefs[:, a, b] for w, (a, b) in zip(weights, places, strict=True))
         beliefs = after
-    got = PAMR(iterations=2, distances=distances).refine(logits.softmax(dim=1), image)[0]
+    got = PAMR(iterations=2, distances=distances, prune=None).refine(logits.softmax(dim=1), image)[0]
     np.testing.assert_allclose(got, beliefs, atol=1e-4)
+
+
+def test_fits_on_a_smaller_image_are_nearly_the_same(scene: Scene) -> None:
+    logits, image = scene(96, 130, 4)
+    beliefs = logits.softmax(dim=1)
+    exact = GuidedFilter(subsampling=1).refine(beliefs, image)
+    fast = GuidedFilter(subsampling=4).refine(beliefs, image)
+    change = (exact - beliefs).abs().mean()
+    assert 0 < (fast - exact).abs().mean() < 0.25 * change
+
+
+@pytest.mark.parametrize("make", [GuidedFilter, PAMR])
+def test_classes_that_cannot_win_are_passed_over(scene: Scene, make: Callable[..., Refiner]) -> None:
+    logits, image = scene(40, 50, 6, batch=2)
+    logits[0, 4:] -= 50  # in the first image alone
+    logits[1, 0] -= 50
+    beliefs = (logits.softmax(dim=1) + 1e-3) / (1 + 6e-3)
+    pruned, exact = (make(prune=least).refine(beliefs, image) for least in (0.01, None))
+    assert (pruned.argmax(1) == exact.argmax(1)).all()
+    assert 0 < (pruned - exact).abs().max() < 0.01
+    unlikely = pruned[0, 4:] / beliefs[0, 4:]  # which stay in proportion
+    torch.testing.assert_close(unlikely[0], unlikely[1])
+    alone = make(prune=0.01).refine(beliefs[:1], image[:1])
+    torch.testing.assert_close(pruned[:1], alone)
 
 
 def test_edges_of_the_image_become_those_of_the_classes() -> None:
@@ -112,7 +138,10 @@ def test_edges_of_the_image_become_those_of_the_classes() -> None:
     [
         lambda: GuidedFilter(radius=0),
         lambda: GuidedFilter(epsilon=0),
+        lambda: GuidedFilter(radius=3, subsampling=4),
+        lambda: GuidedFilter(prune=1),
         lambda: PAMR(iterations=-1),
+        lambda: PAMR(prune=0),
         lambda: PAMR(distances=[1, 0]),
     ],
 )

@@ -16,6 +16,7 @@ from PIL import Image
 
 from atrous.commands.evaluate import command as evaluate
 from atrous.commands.search import command as search
+from atrous.commands.search.source import Source
 from atrous.commands.search.tasks import crf as task
 from atrous.crf import Bilateral, Gaussian
 from atrous.errors import AtrousError
@@ -77,6 +78,14 @@ def test_a_search_from_end_to_end(run: Path, composed: Compose, capsys: pytest.C
         assert score == pytest.approx(each["miou"], abs=1e-6)
     with Image.open(folder / "figures" / "crf.png") as figure:
         assert len(np.unique(np.asarray(figure.convert("RGB")).reshape(-1, 3), axis=0)) > 50
+
+
+def test_the_crf_sees_interpolated_probabilities(run: Path, composed: Compose) -> None:
+    source = Source(composed("search", f"ckpt_path={run}", "inference=stretched", "inference.size=32"), limit=1)
+    probabilities, image, _ = source.read(source.places[0])
+    assert image.shape[3] > 40
+    # the nearest ones would come twice in a row
+    assert not (probabilities[..., 1:] == probabilities[..., :-1]).flatten(0, 2).all(dim=0).any()
 
 
 def test_a_killed_search_goes_on_where_it_was(

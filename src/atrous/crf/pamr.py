@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from atrous.crf.kernels import require_image
-from atrous.crf.refiner import Refiner
+from atrous.crf.refiner import Refiner, refined_where_likely
 from atrous.errors import require_range
 from atrous.geometry import size_of
 
@@ -26,29 +26,40 @@ class PAMR(Refiner):
     Args:
         iterations: How often probabilities are averaged.
         distances: From a pixel to its neighbors, in pixels.
+        prune: Classes that reach this probability nowhere in an image are passed over; ``None`` for none. Means stay
+            below it too, so no label changes unless there are as many classes as 1 / prune.
 
     Raises:
         AtrousError: A value is impossible.
     """
 
-    def __init__(self, *, iterations: int = 10, distances: Sequence[int] = (1, 2, 4, 8, 12, 24)) -> None:
+    def __init__(
+        self, *, iterations: int = 10, distances: Sequence[int] = (1, 2, 4, 8, 12, 24), prune: float | None = 0.01
+    ) -> None:
         super().__init__()
         require_range("iterations", iterations, at_least=0)
         require_range("distances", list(distances) or None, at_least=1)
+        require_range("prune", prune, above=0, below=1)
         self.iterations = iterations
         self.distances = tuple(distances)
+        self.prune = prune
 
     @property
     def description(self) -> str:
         """See ``Refiner``."""
-        return f"PAMR {'-'.join(map(str, self.distances))}, {self.iterations} iterations"
+        said = f"PAMR {'-'.join(map(str, self.distances))}, {self.iterations} iterations"
+        return said if self.prune is None else f"{said}, classes from {self.prune:g}"
 
     def refine(self, probabilities: Tensor, image: Tensor) -> Tensor:
         """See ``Refiner``."""
         require_image(image, probabilities)
         if not self.distances:
             return probabilities
-        affinity = self._affinity(image.float())  # B×neighbors×H×W
+        return refined_where_likely(probabilities, image.float(), self._averaged, least=self.prune)
+
+    def _averaged(self, probabilities: Tensor, color: Tensor) -> Tensor:
+        """Of one image; colors of 0…255."""
+        affinity = self._affinity(color)  # B×neighbors×H×W
         for _ in range(self.iterations):
             total = torch.zeros_like(probabilities)
             for weight, near in zip(affinity.unbind(dim=1), self._neighbors(probabilities), strict=True):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 
@@ -29,3 +31,24 @@ class Refiner(nn.Module, ABC):
         Raises:
             AtrousError: The two do not fit together, or are not what they should be.
         """
+
+
+def refined_where_likely(
+    probabilities: Tensor, image: Tensor, refine: Callable[[Tensor, Tensor], Tensor], *, least: float | None
+) -> Tensor:
+    """Refine the classes that reach a probability somewhere in their image, each by itself; others stay as they are.
+
+    Args:
+        probabilities: B×C×H×W.
+        image: B×3×H×W.
+        refine: From probabilities 1×c×H×W of some classes and an image to others, not below 0.
+        least: The probability; ``None`` for all classes.
+
+    Returns:
+        Probabilities B×C×H×W, which sum up to 1 again.
+    """
+    refined = probabilities.clone()
+    for own, before, picture in zip(refined, probabilities, image, strict=True):
+        likely = (before.amax(dim=(1, 2)) >= (0 if least is None else least)).nonzero().flatten()
+        own[likely] = refine(before[None, likely], picture[None])[0]
+    return refined / refined.sum(dim=1, keepdim=True).clamp(min=torch.finfo(refined.dtype).tiny)
