@@ -1,4 +1,4 @@
-"""The cheap refiners against loops over pixels, and what all refiners promise."""
+"""Guided filter and PAMR against loops over pixels, and what all refiners promise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CRFs and cheaper refiners: class probabilities follow the edges of their image."""
+"""CRFs and other refiners: class probabilities follow the edges of their image."""
 
 from atrous.crf.backend import Prepared
 from atrous.crf.dense_crf import DenseCRF
