@@ -117,6 +117,13 @@ def test_classes_that_cannot_win_are_passed_over(scene: Scene, make: Callable[..
     torch.testing.assert_close(pruned[:1], alone)
 
 
+@pytest.mark.parametrize("make", [GuidedFilter, PAMR])
+def test_an_image_without_a_likely_class_stays_as_it_is(scene: Scene, make: Callable[..., Refiner]) -> None:
+    logits, image = scene(12, 15, 6)
+    beliefs = (0.01 * logits).softmax(dim=1)
+    torch.testing.assert_close(make(prune=0.5).refine(beliefs, image), beliefs)
+
+
 def test_edges_of_the_image_become_those_of_the_classes() -> None:
     """Scores that are a few pixels off."""
     image = torch.zeros(1, 3, 40, 60, dtype=torch.uint8)

@@ -23,7 +23,8 @@ class GuidedFilter(Refiner):
     Args:
         radius: The window has 2·radius + 1 pixels along each side.
         epsilon: What makes a small, ε of colors of 0…1: variances below it count as flat.
-        subsampling: How many times smaller the image of the fits is along each side; 1 for the exact filter.
+        subsampling: How many times smaller the image of the fits is along each side, where the radius is rounded to
+            whole pixels; 1 for the exact filter.
         prune: Classes that reach this probability nowhere in an image are passed over; ``None`` for none.
 
     Raises:

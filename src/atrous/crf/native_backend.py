@@ -175,7 +175,9 @@ class NativeFilters(Filters):
         natives = [kernel for kernel in kernels if isinstance(kernel, NativeFilter)]
         gains = _gains(pairwise, scores.shape[1])
         alone = not (torch.is_grad_enabled() and pairwise.learns(scores))
-        if gains is None or not alone or scores.dtype != torch.float32 or len(natives) < len(kernels):
+        if len(natives) < len(kernels):
+            return super().solve_group(kernels, scores, pairwise)
+        if gains is None or not alone or scores.dtype != torch.float32:
             return self._solve_step_by_step(kernels, scores, pairwise)
         if not natives or pairwise.iterations == 0:
             return scores.clone()

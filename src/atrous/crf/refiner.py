@@ -50,5 +50,6 @@ def refined_where_likely(
     refined = probabilities.clone()
     for own, before, picture in zip(refined, probabilities, image, strict=True):
         likely = (before.amax(dim=(1, 2)) >= (0 if least is None else least)).nonzero().flatten()
-        own[likely] = refine(before[None, likely], picture[None])[0]
+        if len(likely):
+            own[likely] = refine(before[None, likely], picture[None])[0]
     return refined / refined.sum(dim=1, keepdim=True).clamp(min=torch.finfo(refined.dtype).tiny)
