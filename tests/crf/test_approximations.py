@@ -11,7 +11,9 @@ from torch import Tensor
 
 from atrous.crf import Bilateral, DenseCRF, Gaussian
 from atrous.crf import native_backend as native
+from atrous.crf.approximations import without_unlikely
 from atrous.crf.filter import LatticeFilter
+from atrous.crf.mean_field import Pairwise
 from atrous.errors import AtrousError
 
 Scene = Callable[..., tuple[Tensor, Tensor]]
@@ -48,6 +50,21 @@ def test_pruned_labels_hardly_matter(
     assert not torch.equal(got, wanted)
     torch.testing.assert_close(got.sum(dim=1), torch.ones(2, 50, 60))
     assert set(widths) <= {1, 4, 5, 6}  # ones for the scale; labels and the rest
+
+
+@pytest.mark.parametrize(("least", "kept"), [(0.029, 3), (0.031, 2), (0.3, 2)])
+def test_labels_that_reach_the_probability_somewhere_are_kept(least: float, kept: int) -> None:
+    probabilities = torch.tensor([0.5, 0.44, 0.03, 0.02, 0.01]).view(1, 5, 1, 1).expand(1, 5, 2, 2)
+    widths: list[int] = []
+
+    def solve(scores: Tensor, pairwise: Pairwise) -> Tensor:
+        widths.append(scores.shape[1] - 1)  # without the one for the rest
+        return scores
+
+    pairwise = Pairwise([torch.tensor(1.0)], None, 1)
+    same = without_unlikely(probabilities.log(), pairwise, solve, least=least)
+    torch.testing.assert_close(same, probabilities.log())
+    assert widths == [kept]
 
 
 def test_numbers_for_each_class_follow_their_class(peaked: tuple[Tensor, Tensor]) -> None:

@@ -74,6 +74,15 @@ def test_images_of_a_batch_lie_in_lattices_of_their_own() -> None:
         assert neighborhoods(together, pixels) == neighborhoods(each, slice(None))
 
 
+def test_no_vertex_is_next_to_one_of_another_image() -> None:
+    """Keys of images follow each other, so more than a step must lie between those of two."""
+    lattice = build_lattice(torch.linspace(0, 9, 60).expand(2, 60)[..., None])
+    for pixels in (slice(0, 60), slice(60, 120)):
+        own = lattice.vertices[pixels].unique()
+        near = lattice.around[:, own.long(), 1:].unique()
+        assert set(near.tolist()) <= {*own.tolist(), lattice.size}
+
+
 def test_features_that_are_too_far_apart_are_refused() -> None:
     with pytest.raises(AtrousError, match="standard deviations of a CRF kernel are too small"):
         build_lattice(1e4 * draw(5, 0))

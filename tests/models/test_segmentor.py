@@ -24,6 +24,7 @@ from atrous.models.segmentor import Segmentor
 from atrous.models.upsamplers import Bilinear, Deconvolution, DUpsampling, SubPixel
 from atrous.models.upsamplers.upsampler import Upsampler
 from atrous.training.full_size_loss import full_size_losses
+from atrous.training.parameter_groups import parameter_groups
 
 
 def small_segmentor(name: str = "test_resnet", *, output_stride: int = 16, **options: Any) -> Segmentor:
@@ -336,6 +337,14 @@ def test_all_parts_of_a_network_with_a_crf_learn(with_crf: tuple[Segmentor, Segm
     still = [{name for name, each in network.named_parameters() if not each.grad.any()} for network in with_crf]
     assert still[0] == still[1]  # what is behind dead units
     assert "backbone.network.conv1.weight" not in still[1]
+
+
+def test_a_crf_learns_as_new_layers_do_and_does_not_decay(with_crf: tuple[Segmentor, Segmentor]) -> None:
+    _, refined = with_crf
+    groups = {group["name"]: set(group["params"]) for group in parameter_groups(refined, 0.01, weight_decay=1e-4)}
+    learned = set(refined.crf.parameters())
+    assert len(learned) == 2  # the weights of the kernel, and the compatibility
+    assert learned <= groups["head_no_decay"]
 
 
 @torch.no_grad()
