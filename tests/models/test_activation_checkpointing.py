@@ -57,6 +57,21 @@ def test_gradients_and_statistics_are_the_same(model: str, backbone: str, overri
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}")
 
 
+@pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
+def test_batch_norms_of_pytorch(order: torch.memory_format) -> None:
+    """Which PyTorch computes itself, as on a GPU, and whose statistics it keeps between the way there and back."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4, affine=False, momentum=None))
+    recomputing = copy.deepcopy(plain)
+    recompute_in_backward([recomputing])
+    image = torch.randn(2, 3, 9, 9).contiguous(memory_format=order)
+    for network in (plain, recomputing):
+        network(image).square().sum().backward()
+    torch.testing.assert_close(recomputing[0].weight.grad, plain[0].weight.grad)
+    for name, statistic in plain.named_buffers():
+        assert torch.equal(recomputing.get_buffer(name), statistic), name
+
+
 def kept(segmentor: Segmentor) -> int:
     """Bytes that autograd keeps between the way there and the way back, weights left out."""
     weights = {weight.data_ptr() for weight in segmentor.parameters()}

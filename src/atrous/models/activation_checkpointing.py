@@ -90,8 +90,9 @@ def _again(unit: nn.Module) -> Iterator[None]:
         stack.callback(_leave)
         for norm in unit.modules():
             if isinstance(norm, nn.modules.batchnorm._NormBase) and norm.training and norm.track_running_stats:
-                norm.track_running_stats = False
-                stack.callback(setattr, norm, "track_running_stats", True)
+                for name, statistic in norm.named_buffers(recurse=False):
+                    setattr(norm, name, statistic.clone())  # to be moved once more in the statistic's place
+                    stack.callback(setattr, norm, name, statistic)
         yield
 
 

@@ -122,6 +122,15 @@ class Case:
         return self.precision == torch.bfloat16
 
     @property
+    def has_right_weight_gradient(self) -> bool:
+        """Whether the convolution library gets the weight gradient of a full or grouped convolution right.
+
+        In bf16, with a rate and with channels last, it is wrong unless channels fill vectors of 16, or one of all.
+        """
+        few = self.layer == "full" and self.inputs <= 16
+        return not self.half or self.rate == 1 or few or self.inputs % 16 == 0
+
+    @property
     def computes_in_its_precision(self) -> bool:
         """Whether PyTorch computes in the map's precision, and does it right."""
         return not self.half or (self.bf16 and self.taps.is_usual_for(self.size))
@@ -130,6 +139,11 @@ class Case:
 class _Row(NamedTuple):
     way: Way
     when: Callable[[Case], bool]
+
+
+def _is_torch_right(case: Case) -> bool:
+    """Whether PyTorch's weight gradient has the map's precision and is right."""
+    return case.computes_in_its_precision and case.has_right_weight_gradient
 
 
 _FORWARD = (
@@ -165,7 +179,7 @@ _WEIGHT_GRADIENT = (
     _Row(Way.TORCH, lambda case: case.computes_in_its_precision and case.rate == 1),
     # At other rates, where taps outside the map cost nothing: 1.2 to 8 times. With AVX-512 PyTorch's own is faster
     # unless there are very many channels, or few taps inside the map.
-    _Row(Way.TORCH, lambda case: case.wide_vectors and case.computes_in_its_precision and case.moderate),
+    _Row(Way.TORCH, lambda case: _is_torch_right(case) and case.wide_vectors and case.moderate),
     _Row(Way.PRODUCTS, lambda case: not case.depthwise),
     # Parts of one or two pixels are the bad case of deinterlacing, and so are large kernels in bf16.
     _Row(Way.PRODUCTS, lambda case: case.part < 3 or case.strided or not case.wide_vectors),
@@ -187,7 +201,7 @@ def choose(case: Case, way: str = "auto") -> Ways:
     if way == "auto":
         if case.device != "cpu" or case.precision not in (torch.float32, torch.bfloat16):
             return _AS_IT_COMES  # right there, and nothing else was measured
-        if case.layer == "grouped" and case.computes_in_its_precision:
+        if case.layer == "grouped" and _is_torch_right(case):
             return _AS_IT_COMES
         tables = (_FORWARD, _INPUT_GRADIENT, _WEIGHT_GRADIENT)
         ways = Ways(*(next(row.way for row in table if row.when(case)) for table in tables))
