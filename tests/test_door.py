@@ -96,7 +96,7 @@ def test_any_model_of_timm_is_a_backbone(tmp_path: Path) -> None:
     ("model", "backbone", "options", "said"),
     [
         ("deeplabv3pluss", "resnet18", {}, "no model 'deeplabv3pluss'; similar: deeplabv3plus"),
-        ("zzz", "resnet18", {}, "no model 'zzz'; valid: deeplabv1, .*hdc_duc"),
+        ("zzz", "resnet18", {}, "no model 'zzz'; valid: auto_deeplab, .*hdc_duc"),
         ("deeplabv3", "resnet19", {}, "no backbone 'resnet19'; similar: resnet1"),
         ("deeplabv3", "resnet18", {"output_stride": 7}, "output stride 7 is impossible"),
         ("deeplabv3", "resnet18", {"overrides": ["model.head.depth=2"]}, "model.head.depth"),

@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from atrous.checkpoints.foreign import SOURCES
 from atrous.commands.benchmark.command import SUITES
 from atrous.commands.prepare.command import TASKS
+from atrous.commands.search import ARCHITECTURE
 from atrous.commands.search.command import TASKS as SEARCH_TASKS
 from atrous.composition import register_resolvers
 
@@ -37,7 +38,7 @@ CONF = ROOT / "conf"
 ENTRY_POINTS = tuple(path.stem for path in sorted(CONF.glob("*.yaml")))
 GROUPS = tuple(path.name for path in sorted(CONF.iterdir()) if path.is_dir())
 # choices that are no files of conf/
-NAMED_IN_CODE = {"task": (*TASKS, *SEARCH_TASKS), "suite": SUITES, "source": SOURCES}
+NAMED_IN_CODE = {"task": (*TASKS, *SEARCH_TASKS, ARCHITECTURE), "suite": SUITES, "source": SOURCES}
 
 # Words that look like settings and are none.
 ARGUMENTS = {
@@ -167,9 +168,9 @@ def without_dots(text: str) -> str:
 
 @functools.cache
 def dotted_keys() -> re.Pattern[str]:
-    """Names whose first part is a group or a section, where no value follows."""
+    """Names whose first part is a group or a section, where no value follows; names of files are none."""
     roots = {key for entry in ENTRY_POINTS for key in keys(entry) if "." not in key} | set(GROUPS)
-    key = rf"(?:{'|'.join(sorted(roots))})(?!\.py\b)(?:\.[a-z_{ANYTHING}][\w{ANYTHING}]*)+"
+    key = rf"(?:{'|'.join(sorted(roots))})(?!\.(?:py|yaml)\b)(?:\.[a-z_{ANYTHING}][\w{ANYTHING}]*)+"
     return re.compile(rf"(?<![\w.\-/\[{{@$=])(?P<key>{key})(?!\.?[\w{ANYTHING}]|[(/=])")
 
 

@@ -194,7 +194,31 @@ HDC = Recipe(
     freeze_batch_norm=True,  # bn_use_global_stats
 )
 
+AUTO = Recipe(
+    source="Auto-DeepLab table 2",
+    miou=79.74,
+    backbone="AutoDeepLab",
+    steps=1_500_000,  # §4.2
+    batch=16,  # of the MindSpore reproduction
+    crop=769,  # §4.2
+    learning_rate=0.05,  # §4.2
+    weight_decay=4e-5,  # TensorFlow DeepLab's flag
+    policy=("Poly", 0.9),  # §4.2
+    scales=(0.5, 2.0, 0.25),  # TensorFlow DeepLab's
+    output_stride=8,  # where the paper's path ends
+    head_factor=1,
+    bias_factor=1,
+    padded=CITYSCAPES,
+    low_level=(4,),
+    momentum=0.0003,  # core/nas_network.py: decay 0.9997
+    train_split="train",
+)
+
 PAPERS: dict[str, Recipe] = {
+    "auto_deeplab_cityscapes": AUTO,
+    "auto_deeplab_voc": replace(
+        AUTO, source="Auto-DeepLab, VOC val", miou=71.68, crop=513, padded=VOC, train_split="trainaug"
+    ),
     "deeplabv1_vgg16_voc": V1,
     "deeplabv1_vgg16_voc_7x7": replace(V1_BASIC, source="v1 table 2, v2 table 1", miou=64.38),
     "deeplabv1_vgg16_voc_4x4": replace(V1_BASIC, source="v1 table 2, v2 table 1", miou=59.80),
@@ -291,7 +315,7 @@ def said(config: DictConfig) -> dict[str, Any]:
     low_level = head.get("low_level", head.get("low_level_stride", []))
     padded = plain["inference"].get("size")
     return {
-        "backbone": backbone.get("name", "vgg16"),
+        "backbone": backbone.get("name", {"VGG16": "vgg16"}.get(kind_of(backbone), kind_of(backbone))),
         "steps": plain["trainer"]["max_steps"],
         "batch": plain["data"]["batch_size"] * plain["trainer"]["accumulate_grad_batches"],
         "crop": augment["crop_size"],
@@ -299,7 +323,7 @@ def said(config: DictConfig) -> dict[str, Any]:
         "weight_decay": float(task["weight_decay"]),
         "policy": (kind, *(schedule[number] for number in numbers)),
         "scales": None if augment["scale"] == [1, 1] else (*augment["scale"], augment["step"]),
-        "output_stride": backbone["output_stride"],
+        "output_stride": backbone["genotype"]["strides"][-1] if "genotype" in backbone else backbone["output_stride"],
         "head_factor": task["head_factor"],
         "bias_factor": task["bias_factor"],
         "padded": (padded, padded) if isinstance(padded, int) else padded and tuple(padded),
@@ -315,6 +339,10 @@ def said(config: DictConfig) -> dict[str, Any]:
         "rotation": augment["rotation"],
         "loss": plain["loss"]["_target_"].rsplit(".", 1)[-1],
     }
+
+
+def kind_of(node: dict[str, Any]) -> str:
+    return str(node["_target_"]).rsplit(".", 1)[-1]
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """What happens beside training: pictures, report, progress, averaged weights, the checkpoint to resume from."""
 
+from atrous.callbacks.architecture_report import ArchitectureReport
 from atrous.callbacks.baselines import Baselines
 from atrous.callbacks.best_checkpoint import BestCheckpoint
 from atrous.callbacks.borders import Borders
@@ -16,6 +17,7 @@ from atrous.callbacks.run_record import RunRecord
 from atrous.callbacks.submission import Submission
 
 __all__ = [
+    "ArchitectureReport",
     "Baselines",
     "BestCheckpoint",
     "Borders",

@@ -100,9 +100,9 @@ class RunProgress(ProgressBar):
             loss = trainer.callback_metrics.get("train/loss")
             self._loss = "" if loss is None else f"loss {float(loss):.3f}"
             if self._bars is None:
-                self._say(_join(self._place(step), self._loss, self._pace(step)))
+                self._say(_join(self._place(step), _phase(pl_module), self._loss, self._pace(step)))
         if self._bars is not None and self._training is not None:
-            self._bars.update(self._training, completed=step, note=_join(self._loss, self._score))
+            self._bars.update(self._training, completed=step, note=_join(_phase(pl_module), self._loss, self._score))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop drawing before the report."""
@@ -245,6 +245,11 @@ class RunProgress(ProgressBar):
             return f"{rate:.2f} steps/s"
         left = timedelta(seconds=round((self._steps - step) / rate))
         return f"{rate:.2f} steps/s  {left} left"
+
+
+def _phase(module: LightningModule) -> str:
+    """What learns at present, where that changes."""
+    return str(getattr(module, "phase", ""))
 
 
 def _join(*parts: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from atrous.crf import Bilateral, DenseCRF, Gaussian, Kernel, Neighbors
-from atrous.data import SegmentationDataModule, SegmentationDataset
+from atrous.data import SearchDataModule, SegmentationDataModule, SegmentationDataset
 from atrous.data.augment import Augmentation
 from atrous.data.sets import VOC2012, CamVid, Cityscapes, PascalContext, PersonPart, Shapes
 from atrous.errors import AtrousError
@@ -39,6 +39,7 @@ from atrous.models.heads import (
     TFLiteDeepLabV3Head,
     TorchvisionDeepLabV3Head,
 )
+from atrous.models.nas import AutoDeepLab, SearchHead, Supernet
 from atrous.models.upsamplers import Bilinear, Deconvolution, DUpsampling, SubPixel, Upsampler
 
 _DEEPEST = 20
@@ -83,6 +84,7 @@ _HEADS = (
     MultiScaleTapsHead,
     SMPDeepLabV3Head,
     SMPDeepLabV3PlusHead,
+    SearchHead,
     TFLiteDeepLabV3Head,
     TorchvisionDeepLabV3Head,
 )
@@ -93,13 +95,15 @@ _SLOTS: dict[str, _Slot] = {
         (Segmentor, MultiScaleSegmentor),
         parts={"backbone": "backbone", "head": "head", "auxiliary": "head", "upsampler": "upsampler", "crf": "crf"},
     ),
-    "backbone": _Slot(Backbone, (TimmBackbone, VGG16)),
+    "backbone": _Slot(Backbone, (AutoDeepLab, Supernet, TimmBackbone, VGG16)),
     "head": _Slot(Head, _HEADS, called_later=True, parts={"head": "head"}),
     "upsampler": _Slot(Upsampler, (Bilinear, Deconvolution, DUpsampling, SubPixel), called_later=True),
     "crf": _Slot(DenseCRF, (DenseCRF,), several={"kernels": "kernel"}),
     "kernel": _Slot(Kernel, (Bilateral, Gaussian, Neighbors)),
     "data": _Slot(
-        SegmentationDataModule, (SegmentationDataModule,), parts={"dataset": "dataset", "augment": "augment"}
+        SegmentationDataModule,
+        (SegmentationDataModule, SearchDataModule),
+        parts={"dataset": "dataset", "augment": "augment"},
     ),
     "dataset": _Slot(SegmentationDataset, _DATA_SETS, called_later=True),
     "augment": _Slot(Augmentation, (Augmentation,), droppable=("extra",)),

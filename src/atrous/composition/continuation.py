@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from atrous.checkpoints.card import Card
 
 
-def continue_recorded_run(argv: Sequence[str]) -> list[str]:
+def continue_recorded_run(argv: Sequence[str], *, config_name: str = "train", runs: str = "train") -> list[str]:
     """Complete the command line of a resumed run with its original overrides.
 
     ``ckpt_path=last`` becomes the file that it means. New overrides replace the original ones; whether
@@ -29,6 +29,8 @@ def continue_recorded_run(argv: Sequence[str]) -> list[str]:
 
     Args:
         argv: Arguments without the program's name.
+        config_name: The configuration that the command line is about.
+        runs: Folder of its runs under ``paths.logs``.
 
     Raises:
         AtrousError: There is nothing to continue, or the record names code.
@@ -44,16 +46,17 @@ def continue_recorded_run(argv: Sequence[str]) -> list[str]:
     from atrous.checkpoints.resume import read_starting_point  # only who continues a run waits for PyTorch here
 
     wanted = str([*asked.values()][-1])
-    path = checkpoint_to_continue(_newest_run(arguments.overrides) if wanted == "last" else wanted).absolute()
+    path = _newest_run(arguments.overrides, config_name, runs) if wanted == "last" else Path(wanted)
+    path = checkpoint_to_continue(path).absolute()
     kept = [word for word in argv if word not in asked]
     recorded = _recorded_overrides(read_starting_point(path).card, besides=said)
     return [*kept, f"ckpt_path={quoted(str(path))}", *recorded]
 
 
-def _newest_run(words: Sequence[str]) -> Path:
+def _newest_run(words: Sequence[str], config_name: str, folder: str) -> Path:
     """Folder of the newest run with the name that a command line gives."""
-    with compose("train", words) as config:
-        name, runs = config.name, Path(config.paths.logs) / "train" / str(config.name)
+    with compose(config_name, words) as config:
+        name, runs = config.name, Path(config.paths.logs) / folder / str(config.name)
     run = newest_run(runs)
     if run is None:
         raise AtrousError(

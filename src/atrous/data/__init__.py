@@ -3,5 +3,14 @@
 from atrous.data.data_module import SegmentationDataModule
 from atrous.data.dataset import RawSample, Sample, SegmentationDataset, to_sample
 from atrous.data.label_space import LabelSpace
+from atrous.data.search_data_module import SearchDataModule
 
-__all__ = ["LabelSpace", "RawSample", "Sample", "SegmentationDataModule", "SegmentationDataset", "to_sample"]
+__all__ = [
+    "LabelSpace",
+    "RawSample",
+    "Sample",
+    "SearchDataModule",
+    "SegmentationDataModule",
+    "SegmentationDataset",
+    "to_sample",
+]

@@ -142,7 +142,7 @@ class Segmentor(nn.Module):
     @property
     def extension(self) -> int:
         """Images are extended to a multiple of this many pixels (plus one, on a grid of points)."""
-        return self.output_stride
+        return self.backbone.extension
 
     def set_output_stride(self, output_stride: int) -> None:
         """Trade strides for atrous rates throughout, with the same weights (v3 §4.1: train at 16, test at 8).

@@ -1,5 +1,6 @@
 """What a run leaves for people: figures, panels, tables and the summary."""
 
+from atrous.reports.architecture import genotype_figure, operations_figure, paths_figure
 from atrous.reports.comparison import Cost, Measurement, comparison_markdown, comparison_table
 from atrous.reports.figures import confusion_figure, curves_figure, search_figure, trimap_figure
 from atrous.reports.panels import contact_sheet, panel
@@ -14,7 +15,10 @@ __all__ = [
     "confusion_figure",
     "contact_sheet",
     "curves_figure",
+    "genotype_figure",
+    "operations_figure",
     "panel",
+    "paths_figure",
     "score_markdown",
     "score_table",
     "search_figure",

@@ -17,12 +17,12 @@ from torch import Tensor
 from atrous.loggers.metrics_csv import Row, read_rows
 from atrous.metrics import BorderScores
 
-_INK = "#1f2933"
-_FAINT = "#9aa5b1"
-_BLUE = "#2563a8"
-_ORANGE = "#d9730d"
-_SERIES = (_BLUE, "#2f9e79", "#8a5fbf", "#b5487d", "#7a7a3a", "#5b7c99")
-_COLORS = (_BLUE, _ORANGE, *_SERIES[1:])
+INK = "#1f2933"
+FAINT = "#9aa5b1"
+BLUE = "#2563a8"
+ORANGE = "#d9730d"
+_SERIES = (BLUE, "#2f9e79", "#8a5fbf", "#b5487d", "#7a7a3a", "#5b7c99")
+_COLORS = (BLUE, ORANGE, *_SERIES[1:])
 _NUMBERS_UP_TO = 32  # classes; cells of a larger matrix have no room for a number
 
 
@@ -38,15 +38,15 @@ def confusion_figure(confusion: Tensor, classes: Sequence[str]) -> Figure:
     percent = (100 * counts / truth.clamp(min=1)).numpy()
     size = len(classes)
     cell = min(0.42, 16 / size)
-    figure = _figure(2.6 + cell * size, 2.0 + cell * size)
+    figure = new_figure(2.6 + cell * size, 2.0 + cell * size)
     axes = figure.add_subplot()
     image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
     small = 8.5 if size <= _NUMBERS_UP_TO else max(3.0, 260 / size)
     axes.set_xticks(range(size), classes, rotation=60, ha="right", rotation_mode="anchor", fontsize=small)
     axes.set_yticks(range(size), classes, fontsize=small)
-    axes.set_xlabel("prediction", color=_INK)
-    axes.set_ylabel("truth", color=_INK)
-    axes.tick_params(length=0, colors=_INK)
+    axes.set_xlabel("prediction", color=INK)
+    axes.set_ylabel("truth", color=INK)
+    axes.tick_params(length=0, colors=INK)
     axes.set_xticks([edge - 0.5 for edge in range(size + 1)], minor=True)
     axes.set_yticks([edge - 0.5 for edge in range(size + 1)], minor=True)
     axes.grid(which="minor", color="#e4e7eb", linewidth=0.6)
@@ -56,17 +56,17 @@ def confusion_figure(confusion: Tensor, classes: Sequence[str]) -> Figure:
     if size <= _NUMBERS_UP_TO:
         for row in range(size):
             if not truth[row]:
-                axes.text((size - 1) / 2, row, "no true pixel", ha="center", va="center", fontsize=6.5, color=_FAINT)
+                axes.text((size - 1) / 2, row, "no true pixel", ha="center", va="center", fontsize=6.5, color=FAINT)
                 continue
             for column in range(size):
                 value = percent[row, column]
                 if value >= 0.5:
-                    color = "white" if value > 55 else _INK
+                    color = "white" if value > 55 else INK
                     axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color=color)
-    axes.set_title("Share of each true class, in %", loc="left", fontsize=11, color=_INK)
+    axes.set_title("Share of each true class, in %", loc="left", fontsize=11, color=INK)
     bar = figure.colorbar(image, ax=axes, fraction=0.03, pad=0.02, ticks=[0, 50, 100])
     bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=8, colors=_INK)
+    bar.ax.tick_params(length=0, labelsize=8, colors=INK)
     return figure
 
 
@@ -82,7 +82,7 @@ def trimap_figure(curves: Mapping[str, BorderScores], everywhere: Mapping[str, f
         for kind in ("void", "classes")
         if any(math.isfinite(each.miou) for borders in curves.values() for each in borders.bands[kind].values())
     ]
-    figure = _figure(5.2 * max(1, len(kinds)), 3.4 + 0.2 * len(curves))
+    figure = new_figure(5.2 * max(1, len(kinds)), 3.4 + 0.2 * len(curves))
     for place, kind in enumerate(kinds, start=1):
         axes = figure.add_subplot(1, len(kinds), place)
         for index, (label, borders) in enumerate(curves.items()):
@@ -91,8 +91,8 @@ def trimap_figure(curves: Mapping[str, BorderScores], everywhere: Mapping[str, f
             percent = [100 * scores.miou for scores in bands.values()]
             axes.plot(list(bands), percent, color=color, linewidth=1.5, marker="o", markersize=3, label=label)
             axes.axhline(100 * everywhere[label], color=color, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-        axes.set_title(f"mIoU near {_BORDERS[kind]}, in %", loc="left", fontsize=11, color=_INK)
-        axes.set_xlabel("width of the band in pixels (broken line: all pixels)", fontsize=8.5, color=_INK)
+        axes.set_title(f"mIoU near {_BORDERS[kind]}, in %", loc="left", fontsize=11, color=INK)
+        axes.set_xlabel("width of the band in pixels (broken line: all pixels)", fontsize=8.5, color=INK)
         axes.set_xlim(left=0)
         _tidy(axes)
         if place == 1:
@@ -115,7 +115,7 @@ def search_figure(
     percent = {point: 100 * score for point, score in scores.items()}
     across = min(4, len(weights))
     down = math.ceil(len(weights) / across)
-    figure = _figure(1.2 + 0.45 * len(places) * across, 1.2 + (1.0 + 0.4 * len(colors)) * down)
+    figure = new_figure(1.2 + 0.45 * len(places) * across, 1.2 + (1.0 + 0.4 * len(colors)) * down)
     nearest = min(weights, key=lambda weight: abs(weight - best[0]))
     image = None
     for place, weight in enumerate(weights, start=1):
@@ -126,20 +126,20 @@ def search_figure(
         )
         panel.set_xticks(range(len(places)), [f"{xy:g}" for xy in places], fontsize=8)
         panel.set_yticks(range(len(colors)), [f"{rgb:g}" for rgb in colors], fontsize=8)
-        panel.set_title(f"w₁ {weight:g}", loc="left", fontsize=9.5, color=_INK)
-        panel.set_xlabel("σ_α, pixels", fontsize=8, color=_INK)
-        panel.set_ylabel("σ_β, levels", fontsize=8, color=_INK)
-        panel.tick_params(length=0, colors=_INK)
+        panel.set_title(f"w₁ {weight:g}", loc="left", fontsize=9.5, color=INK)
+        panel.set_xlabel("σ_α, pixels", fontsize=8, color=INK)
+        panel.set_ylabel("σ_β, levels", fontsize=8, color=INK)
+        panel.tick_params(length=0, colors=INK)
         if weight == nearest:
             x, y = (
                 interp(value, axis, range(len(axis))) for value, axis in zip(best[1:], (places, colors), strict=True)
             )
-            panel.plot([x], [y], marker="*", markersize=11, color="white", markeredgecolor=_INK)
+            panel.plot([x], [y], marker="*", markersize=11, color="white", markeredgecolor=INK)
     assert image is not None
     bar = figure.colorbar(image, ax=figure.axes, fraction=0.03, pad=0.02)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=8, colors=_INK)
-    figure.suptitle(f"mIoU in %, first pass; star: best of all\n{title}", fontsize=9.5, color=_INK, x=0.01, ha="left")
+    bar.ax.tick_params(length=0, labelsize=8, colors=INK)
+    figure.suptitle(f"mIoU in %, first pass; star: best of all\n{title}", fontsize=9.5, color=INK, x=0.01, ha="left")
     return figure
 
 
@@ -171,11 +171,11 @@ def curves_figure(metrics_csv: str | Path) -> Figure:
     count = max(1, len(panels))
     across = min(2, count)
     down = math.ceil(count / across)
-    figure = _figure(5.2 * across, 3.2 * down)
+    figure = new_figure(5.2 * across, 3.2 * down)
     if not panels:
         axes = figure.add_subplot()
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "nothing was logged yet", ha="center", va="center", color=_FAINT)
+        axes.text(0.5, 0.5, "nothing was logged yet", ha="center", va="center", color=FAINT)
     last = max((int(row["step"]) for row in rows), default=0)
     for place, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(down, across, place)
@@ -192,10 +192,10 @@ _ACCURACIES = {"val/pixel_accuracy": "pixel accuracy", "val/mean_accuracy": "mea
 def _draw(axes: Axes, panel: _Panel) -> None:
     for index, (name, (steps, values)) in enumerate(panel.lines.items()):
         if name == "train" and panel.title == "loss":
-            axes.plot(steps, values, color=_BLUE, alpha=0.28, linewidth=0.9)
-            axes.plot(steps, _smooth(values), color=_BLUE, linewidth=1.7, label="train")
+            axes.plot(steps, values, color=BLUE, alpha=0.28, linewidth=0.9)
+            axes.plot(steps, _smooth(values), color=BLUE, linewidth=1.7, label="train")
         elif name == "val":
-            axes.plot(steps, values, color=_ORANGE, linewidth=1.5, marker="o", markersize=3.5, label="val")
+            axes.plot(steps, values, color=ORANGE, linewidth=1.5, marker="o", markersize=3.5, label="val")
         else:
             marker = "o" if panel.title == "accuracy" else None
             axes.plot(
@@ -210,10 +210,10 @@ def _draw(axes: Axes, panel: _Panel) -> None:
     if panel.title == "mIoU" and "val" in panel.lines:
         steps, values = panel.lines["val"]
         best = max(range(len(values)), key=values.__getitem__)
-        axes.axhline(values[best], color=_FAINT, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-        axes.set_title(f"best {values[best]:.3f} at step {steps[best]}", loc="right", fontsize=8.5, color=_ORANGE)
-    axes.set_title(panel.title, loc="left", fontsize=11, color=_INK)
-    axes.set_xlabel("step", fontsize=8.5, color=_INK)
+        axes.axhline(values[best], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+        axes.set_title(f"best {values[best]:.3f} at step {steps[best]}", loc="right", fontsize=8.5, color=ORANGE)
+    axes.set_title(panel.title, loc="left", fontsize=11, color=INK)
+    axes.set_xlabel("step", fontsize=8.5, color=INK)
     _tidy(axes)
     if panel.title == "loss":
         axes.set_ylim(bottom=0, top=_loss_limit(panel))
@@ -221,16 +221,16 @@ def _draw(axes: Axes, panel: _Panel) -> None:
         axes.set_ylim(bottom=0)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     if len(panel.lines) > 1 or "val" not in panel.lines:
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK)
+        axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
 
 
 def _tidy(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="y", color="#e4e7eb", linewidth=0.7)
-    axes.tick_params(length=0, labelsize=8.5, colors=_INK)
+    axes.tick_params(length=0, labelsize=8.5, colors=INK)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_FAINT)
+    axes.spines["bottom"].set_color(FAINT)
 
 
 def _series(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
@@ -281,7 +281,7 @@ def _loss_limit(panel: _Panel) -> float | None:
     return min(values[-1] * 1.05, 2 * values[int(0.95 * (len(values) - 1))]) or None
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A white figure in inches, drawn without a window and without pyplot's global state."""
     figure = Figure(figsize=(width, height), dpi=130, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)

@@ -1,11 +1,13 @@
 """Training: the LightningModule and what it is made of."""
 
+from atrous.training.architecture_search import ArchitectureSearch
 from atrous.training.batch_norm import freeze_batch_norm
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.schedules import Cosine, Fixed, Inv, MultiStep, Poly, Schedule, Step
 from atrous.training.task import SegmentationTask
 
 __all__ = [
+    "ArchitectureSearch",
     "Cosine",
     "Fixed",
     "Inv",

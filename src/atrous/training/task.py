@@ -237,12 +237,27 @@ class SegmentationTask(LightningModule):
         scheduler = LambdaLR(optimizer, self._schedule(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Tell the network how much of the training is done."""
+        self.segmentor.backbone.at_progress(self.global_step / self.trainer.max_steps)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum of the losses of all outputs, each at the resolution that the recipe asks for."""
-        # Dropout depends on seed, batch and rank alone: a resumed run draws what the uninterrupted one would have.
-        torch.manual_seed(
-            hash((self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)) & (2**63 - 1)
-        )
+        self._seed_step()
+        loss = self._loss_of(batch)
+        self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
+        return loss
+
+    def _seed_step(self, stream: int = 0) -> None:
+        """Let dropout depend on seed, batch and rank alone: a resumed run draws what the uninterrupted one would have.
+
+        Args:
+            stream: Other numbers for another pass of the same step.
+        """
+        place = (self._seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank)
+        torch.manual_seed(hash((*place, stream) if stream else place) & (2**63 - 1))
+
+    def _loss_of(self, batch: Batch) -> Tensor:
         image, mask = self._images(batch), batch["mask"]  # uint8 B×3×H×W and B×H×W
         assert self.loss is not None
         self.loss.at_step(self.global_step)
@@ -254,9 +269,7 @@ class SegmentationTask(LightningModule):
             labels = {name: self._labels_of(output, mask) for name, output in scores.items()}  # B×h×w
             of_outputs = {name: self.loss(scores[name], labels[name]) for name in scores}
         losses = [self.segmentor.loss_weights[name] * each for name, each in of_outputs.items()]
-        loss = (torch.stack(losses) * self._shares_of_pixels(labels.values())).sum()  # one weight an output
-        self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
-        return loss
+        return (torch.stack(losses) * self._shares_of_pixels(labels.values())).sum()  # one weight an output
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Check now and then that training has not diverged; each check waits for the device."""

@@ -1,5 +1,27 @@
-"""Search for good settings: ``python src/search.py task=crf ckpt_path=<run>``; one module per task."""
+"""Search for good settings: ``python src/search.py task=crf ckpt_path=<run>``; one module per task.
 
-from atrous.composition import entry_point
+The search for an architecture is a training of its own kind, with a configuration of its own.
+"""
 
-main = entry_point("search", "atrous.commands.search.command:search")
+from __future__ import annotations
+
+import sys
+
+from atrous.composition import continue_recorded_run, entry_point, exit_with_one_sentence
+
+ARCHITECTURE = "auto_deeplab"
+"""The task that is a training."""
+
+_CONFIGURATION = f"search_{ARCHITECTURE}"
+_search = entry_point("search", "atrous.commands.search.command:search")
+_search_architecture = entry_point(_CONFIGURATION, "atrous.commands.search.architecture:search_architecture")
+
+
+def main() -> None:
+    """Search from the command line; with ``ckpt_path``, a search for an architecture goes on as it was started."""
+    if f"task={ARCHITECTURE}" not in sys.argv[1:]:
+        _search()
+        return
+    continued = exit_with_one_sentence(continue_recorded_run)
+    sys.argv[1:] = continued(sys.argv[1:], config_name=_CONFIGURATION, runs="search")
+    _search_architecture()

@@ -6,7 +6,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from atrous.commands.search import tasks
+from atrous.commands.search import ARCHITECTURE, tasks
 from atrous.composition import Config, plain, require_types
 from atrous.errors import AtrousError
 from atrous.runs import locked
@@ -24,7 +24,7 @@ def search(config: Config) -> None:
     """
     require_types(config, {"task": str, "resume": str | None})
     if config.task not in TASKS:
-        raise AtrousError(f"there is no search task={config.task}; choose one of {', '.join(TASKS)}")
+        raise AtrousError(f"there is no search task={config.task}; choose one of {', '.join((ARCHITECTURE, *TASKS))}")
     run = importlib.import_module(f"{tasks.__name__}.{config.task}").run
     options = plain(config).get(config.task) or {}
     require_arguments(run, options, of=config.task)

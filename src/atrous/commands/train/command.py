@@ -81,5 +81,5 @@ def start(config: Config, resume: StartingPoint | None) -> str:
         return f"the checkpoint {resume.path} at step {resume.step}"
     if config.init_from is not None:
         return f"the weights of {config.init_from}"
-    pretrained = config.backbone.pretrained
+    pretrained = (config.get("backbone") or {}).get("pretrained", False)
     return {True: "ImageNet weights", False: "random weights"}.get(pretrained, f"the weights of {pretrained}")

@@ -134,6 +134,11 @@ class Backbone(nn.Module, ABC):
     def native_stride(self) -> int:
         """Stride of the last feature map before any is traded for a rate."""
 
+    @property
+    def extension(self) -> int:
+        """The coarsest stride inside: images are extended to whole numbers of it."""
+        return self.output_stride
+
     @abstractmethod
     def set_output_stride(self, output_stride: int) -> None:
         """Trade strides for atrous rates so that the last feature map has this stride; weights stay as they are.
@@ -161,6 +166,9 @@ class Backbone(nn.Module, ABC):
     def take_classifier(self) -> dict[str, Tensor] | None:
         """Hand over the pretrained layers of the classifier, once; ``None`` where there are none."""
         return None
+
+    def at_progress(self, share: float) -> None:
+        """Adapt to how much of the training is done, 0 to 1; most backbones need not."""
 
     def units(self) -> list[nn.Module]:
         """The parts whose activations can be computed again instead of being kept."""

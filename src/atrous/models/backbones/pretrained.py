@@ -6,7 +6,7 @@ import importlib
 import pickle
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 
 import timm
@@ -38,15 +38,38 @@ def load_pretrained(network: nn.Module, *, model_name: str, source: bool | str) 
         state = _PACKAGED[model_name]()
     else:
         state = weights_from_hub(model_name)
+    unused = set(timm.create_model(model_name, pretrained=False).state_dict()) - set(network.state_dict())
+    load_fitting(network, state, source=source, backbone=model_name, unused=unused)
+
+
+def load_fitting(
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    *,
+    source: bool | str,
+    backbone: str,
+    unused: Set[str] = frozenset(),
+) -> None:
+    """Fill a network with a state dict.
+
+    Args:
+        network: The network.
+        state: All its tensors; numbers of batches may be missing.
+        source: Where they come from, for the message.
+        backbone: What the network is called, likewise.
+        unused: Names of tensors that are passed over.
+
+    Raises:
+        AtrousError: Tensors are missing, left over or of another shape.
+    """
     expected = network.state_dict()
-    known_extra = set(timm.create_model(model_name, pretrained=False).state_dict()) - set(expected)
     missing = sorted(k for k in expected if k not in state and not k.endswith("num_batches_tracked"))
-    unexpected = sorted(k for k in state if k not in expected and k not in known_extra)
+    unexpected = sorted(k for k in state if k not in expected and k not in unused)
     misshapen = sorted(k for k in expected if k in state and state[k].shape != expected[k].shape)
     if missing or unexpected or misshapen:
         raise AtrousError(
             f"the weights in {source if isinstance(source, str) else 'the package'} are not those of backbone "
-            f"{model_name!r}: {name_some('missing', missing)}, {name_some('unexpected', unexpected)}, "
+            f"{backbone!r}: {name_some('missing', missing)}, {name_some('unexpected', unexpected)}, "
             f"{name_some('of another shape', misshapen)}"
         )
     network.load_state_dict({k: v for k, v in state.items() if k in expected}, strict=False)

@@ -34,6 +34,8 @@ from atrous.models.heads import (
     TFLiteDeepLabV3Head,
     TorchvisionDeepLabV3Head,
 )
+from atrous.models.nas import AutoDeepLab, Genotype
+from atrous.places import CONFIGURATION
 from atrous.terminal import track
 
 VOC_CLASSES = 21
@@ -219,6 +221,22 @@ def _exported_form(backbone: str) -> Segmentor:
     )
 
 
+def _auto_deeplab(size: str) -> Segmentor:
+    return Segmentor(
+        backbone=AutoDeepLab(genotype=Genotype.of(CONFIGURATION / "genotype" / "auto_deeplab.yaml"), size=size),
+        head=partial(DeepLabV3PlusHead, separable=False),
+        num_classes=CITYSCAPES_CLASSES,
+    )
+
+
+def _found(size: str, parameters: float, multiply_adds: float) -> tuple[Claim, Claim]:
+    name, build, source = f"Auto-DeepLab-{size}, Cityscapes", partial(_auto_deeplab, size), "Auto-DeepLab table 2"
+    return (
+        Claim(name, build, "parameters", parameters, source, tolerance=0.0005),
+        Claim(name, build, "multiply-adds", multiply_adds, source, size=(1025, 2049), tolerance=0.02),
+    )
+
+
 def _fov(kernel: int, rate: int, channels: int, value: float) -> Claim:
     name = f"DeepLabv1 VGG-16, fc6 {kernel}×{kernel} rate {rate}, {channels} channels"
     return Claim(name, partial(_vgg, kernel, rate, channels), "parameters", value, "v1 table 2", tolerance=0.005)
@@ -329,6 +347,9 @@ CLAIMS: tuple[Claim, ...] = (
         _ZOO,
         size=(1025, 2049),
     ),
+    *_found("S", 10.15, 333.25),  # the input's size is not printed
+    *_found("M", 21.62, 460.93),
+    *_found("L", 44.42, 695.03),
     Claim(
         "DeepLabv3 ResNet-50 OS 8 in torchvision's form",
         partial(_torchvision_form, "resnet50", 8),
