@@ -24,6 +24,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.commands.benchmark.history import append
+from atrous.commands.search import ARCHITECTURE
+from atrous.commands.search import command as search_command
+from atrous.commands.search.architecture import search_architecture
 from atrous.commands.train import command as train
 from atrous.composition import continue_recorded_run
 
@@ -93,6 +96,9 @@ def run_command(name: str, config: DictConfig) -> None:
     """What an entry point does with a configuration."""
     if name == "train":
         train.train(config)
+    elif name == "search":
+        search = search_architecture if config.task == ARCHITECTURE else search_command.search
+        search(config)
     else:
         importlib.import_module(f"atrous.commands.{name}").main(config)
 
@@ -115,6 +121,8 @@ class Bench:
             self.trained()
             self.steps += 2
             words = continue_recorded_run([*words, f"paths.logs={self.runs}"])
+        if script == "search" and f"task={ARCHITECTURE}" in words:
+            script = f"search_{ARCHITECTURE}"
         parsed = get_args_parser().parse_args(words)
         said, swept = parsed.overrides, {}
         if any(each.startswith("sweep=") for each in said):
@@ -127,10 +135,12 @@ class Bench:
         a_recipe_alone = bool(said) and all(each.startswith(("experiment=", "data.root=")) for each in said)
         if not a_recipe_alone and not set(said) & set(COMPOSED_ONLY):
             Path(configs[-1].paths.run).mkdir(exist_ok=True)  # as Hydra does
-            run_command(script, configs[-1])
+            run_command(script.partition("_")[0], configs[-1])
 
     def fill(self, placeholder: str) -> str:
         """What stands for ``<...>``; roots of data sets are set later."""
+        if "search" in placeholder:
+            return str(self.searched())
         if "checkpoint" in placeholder or "run" in placeholder:
             return str(self.trained())
         if "image" in placeholder:
@@ -144,6 +154,15 @@ class Bench:
             train.train(self.small("train", self.composed("train", f"paths.run={run}", f"paths.logs={self.runs}")))
         return run
 
+    def searched(self) -> Path:
+        """Folder of a search for an architecture that was started with nothing but its task."""
+        name = f"search_{ARCHITECTURE}"
+        run = self.runs / "search" / f"{ARCHITECTURE}_shapes" / "2000-01-01_00-00-00"
+        if not run.is_dir():
+            composed = self.composed(name, f"paths.run={run}", f"paths.logs={self.runs}")
+            search_architecture(self.small(name, composed))
+        return run
+
     def small(self, script: str, config: DictConfig) -> DictConfig:
         """The configuration for two steps on the data at hand."""
         if config.get("data") is not None:
@@ -153,7 +172,7 @@ class Bench:
             else:
                 config.data.root = str(self.data[kind])
             config.data.update(batch_size=2, num_workers=0)
-        if script in ("train", "evaluate"):
+        if script in ("train", "evaluate", f"search_{ARCHITECTURE}"):
             config.trainer.update(accelerator="cpu", devices=1, strategy="auto")
         if script == "train":
             config.trainer.max_steps = 2 if config.ckpt_path is None else self.steps
@@ -162,9 +181,16 @@ class Bench:
             config.backbone.pretrained = False
             if config.paths.logs != str(self.runs):  # one run is enough to draw and save
                 config.callbacks.update(dict.fromkeys(("panels", "report", "best", "last")))
+        elif script == f"search_{ARCHITECTURE}":
+            config.search.update(layers=2, width=1, blocks=1, epochs=2, warmup_epochs=1, partial_channels=1)
+            config.model.backbone.stem = [2, 2, 2]
+            config.model.head.aspp_channels = 2
+            config.augment.crop_size = 33
+            config.trainer.precision = "32-true"
         elif script == "prepare":
             config.fit_batch.update(largest=2)
         elif script == "search":
+            config.decode.update(candidates=2, images=2, calibration=1)
             config.crf.update(weights=[4], sigmas_xy=[20], sigmas_rgb=[4], quick_images=1, refinements=0, images=2)
             config.device = "cpu"
         elif script == "predict":

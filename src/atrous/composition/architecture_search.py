@@ -47,6 +47,5 @@ def as_training(config: DictConfig) -> DictConfig:
     learns_from = training.trainer.max_steps
     if training.search.strategy == "gradient":
         learns_from = training.search.warmup_epochs * epoch
-    with open_dict(training):
-        training.task.warmup_steps = training.data.architecture_from = learns_from
+    training.data.architecture_from = learns_from
     return training

@@ -20,11 +20,10 @@ _SECOND_PASS = 1
 class ArchitectureSearch(SegmentationTask):
     """First-order alternation: a step of alpha and beta on one half, then a step of the weights on the other.
 
-    Alpha and beta wait until the weights have warmed up. Their gradients are asked for alone, so the step costs no
-    gradients of weights, and several processes average them.
+    Alpha and beta learn as soon as batches come from the second half, which is after the weights have warmed up. Their
+    gradients are asked for alone, so the step costs no gradients of weights, and several processes average them.
 
     Args:
-        warmup_steps: Steps of the weights before the first one of the architecture.
         strategy: ``gradient``, or ``random``: alpha and beta stay where all is equally likely, for comparison.
         architecture_learning_rate: Adam's, for alpha and beta.
         architecture_weight_decay: Likewise.
@@ -32,19 +31,23 @@ class ArchitectureSearch(SegmentationTask):
 
     Raises:
         AtrousError: The network is none that can be searched, or a number is out of range.
+
+    Attributes:
+        phase: What has learned in the latest step.
+        supernet: The network that is searched.
     """
+
+    phase: str = ""
 
     def __init__(
         self,
         *,
-        warmup_steps: int = 0,
         strategy: Literal["gradient", "random"] = "gradient",
         architecture_learning_rate: float = 3e-3,
         architecture_weight_decay: float = 1e-3,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        require_range("bilevel.warmup_steps", warmup_steps, at_least=0)
         require_range("bilevel.architecture_learning_rate", architecture_learning_rate, above=0)
         require_range("bilevel.architecture_weight_decay", architecture_weight_decay, at_least=0)
         if strategy not in ("gradient", "random"):
@@ -55,7 +58,7 @@ class ArchitectureSearch(SegmentationTask):
             raise AtrousError("only a Supernet can be searched: leave model.backbone as conf/search_auto_deeplab.yaml")
         self.supernet: Supernet = self.segmentor.backbone
         self._parameters_of_architecture = [self.supernet.architecture.alpha, self.supernet.architecture.beta]
-        self._warmup_steps = warmup_steps
+        self._all_have_gradients = self.supernet.sampling == "all"
         self._strategy = strategy
         self._rate, self._decay = architecture_learning_rate, architecture_weight_decay
         self._adam: torch.optim.Adam | None = None
@@ -63,13 +66,6 @@ class ArchitectureSearch(SegmentationTask):
         if strategy == "random":
             for parameter in self._parameters_of_architecture:
                 parameter.data.zero_()
-
-    @property
-    def phase(self) -> str:
-        """What learns at present."""
-        if self._strategy == "random":
-            return "weights of random networks"
-        return "weights" if self.global_step < self._warmup_steps else "weights and architecture"
 
     def on_fit_start(self) -> None:
         """Refuse settings under which the two kinds of steps would not alternate.
@@ -95,7 +91,9 @@ class ArchitectureSearch(SegmentationTask):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """A step of the architecture, once it learns, and the loss for one of the weights."""
+        self.phase = "weights of random networks" if self._strategy == "random" else "weights"
         if batch["architecture"] is not None and self._strategy == "gradient":
+            self.phase = "weights and architecture"
             self._step_architecture(batch["architecture"])
         return super().training_step(batch["weights"], batch_idx)
 

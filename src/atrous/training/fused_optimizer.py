@@ -13,7 +13,11 @@ _DEVICES = ("cpu", "cuda")
 
 
 def build_optimizer(
-    optimizer: Callable[..., Optimizer], groups: Iterable[dict[str, Any]], *, scales_gradients: bool = False
+    optimizer: Callable[..., Optimizer],
+    groups: Iterable[dict[str, Any]],
+    *,
+    scales_gradients: bool = False,
+    all_have_gradients: bool = True,
 ) -> Optimizer:
     """Build an optimizer, fused where it has such a form: the same weights in a fraction of the time.
 
@@ -23,12 +27,14 @@ def build_optimizer(
         groups: Parameter groups, with a list ``params`` in each.
         scales_gradients: Whether losses are scaled against underflow (float16). A fused optimizer would undo it
             within its step, so that gradients could not be clipped before.
+        all_have_gradients: Whether every tensor has a gradient at every step; a fused optimizer with momentum cannot do
+            without (torch 2.14).
 
     Raises:
         ValueError: The optimizer refused its settings.
     """
     groups = list(groups)
-    if scales_gradients or not _is_open(optimizer) or not _fits(groups):
+    if scales_gradients or not all_have_gradients or not _is_open(optimizer) or not _fits(groups):
         return optimizer(groups)
     built = optimizer(groups, fused=True)
     # Lightning asks this whether gradients are still scaled when they are clipped; nothing scales them here.

@@ -144,6 +144,7 @@ class SegmentationTask(LightningModule):
         self._recipe = dict(recipe or {})
         self._overrides = tuple(overrides)
         self._score_card: dict[str, Any] | None = None
+        self._all_have_gradients = True
         require_range("task.learning_rate", learning_rate, above=0)
         require_range("task.weight_decay", weight_decay, at_least=0)
         require_range("task.head_factor", head_factor, at_least=0)
@@ -230,7 +231,10 @@ class SegmentationTask(LightningModule):
         )
         try:
             optimizer = build_optimizer(
-                self._optimizer, groups, scales_gradients=str(self.trainer.precision).startswith("16")
+                self._optimizer,
+                groups,
+                scales_gradients=str(self.trainer.precision).startswith("16"),
+                all_have_gradients=self._all_have_gradients,
             )
         except ValueError as error:
             raise AtrousError(f"the optimizer refused its settings: {error}") from error

@@ -32,17 +32,17 @@ class Source:
 
     def __init__(self, config: Config, *, limit: int | None) -> None:
         self.checkpoint = checkpoint_to_use(config.ckpt_path)
-        self._segmentor, card = load_segmentor(self.checkpoint, output_stride=config.output_stride, trust=config.trust)
-        data = build_evaluation_data(config, card)
+        self.segmentor, card = load_segmentor(self.checkpoint, output_stride=config.output_stride, trust=config.trust)
+        self.data = data = build_evaluation_data(config, card)
         require_same_classes(card.label_space, data.label_space)
         self._dataset = data.dataset("test")
         if not self._dataset.labeled:
             raise AtrousError(
                 f"{data.label_space.name} {config.split} has no labels to search with: choose another split"
             )
-        self._device = choose_device(config.device)
-        self._segmentor.to(self._device).to(memory_format=torch.channels_last)
-        if self._device.type == "cpu":
+        self.device = choose_device(config.device)
+        self.segmentor.to(self.device).to(memory_format=torch.channels_last)
+        if self.device.type == "cpu":
             keep_freed_memory()
         self._inference = build_inference(config).smooth()
         self.label_space = data.label_space.name
@@ -61,8 +61,8 @@ class Source:
     def read(self, place: int) -> Image:
         """One image, as the CRF gets it."""
         sample = to_sample(self._dataset[place])
-        image = sample["image"][None].to(self._device)
-        return self._inference(self._segmentor, image), image, sample["mask"].to(self._device)
+        image = sample["image"][None].to(self.device)
+        return self._inference(self.segmentor, image), image, sample["mask"].to(self.device)
 
     def count(self, probabilities: Tensor, mask: Tensor) -> Tensor:
         """The confusion matrix of one image, on the CPU."""

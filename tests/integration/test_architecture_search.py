@@ -1,0 +1,301 @@
+"""The search for an architecture as a whole: its steps, its files, and that nothing of it is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from omegaconf import DictConfig
+from torch import Tensor
+
+from atrous.commands.evaluate import command as evaluate
+from atrous.commands.search import command as search
+from atrous.commands.search.architecture import search_architecture
+from atrous.commands.train import command as train
+from atrous.errors import AtrousError
+from atrous.models.nas import Architecture, Genotype, Trellis
+from atrous.models.nas.decoding import decode
+
+pytestmark = pytest.mark.integration
+
+Compose = Callable[..., DictConfig]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+ENTRY = "search_auto_deeplab"
+OPTIONS = (
+    "search.layers=2",
+    "search.width=2",
+    "search.blocks=2",
+    "search.epochs=4",
+    "search.warmup_epochs=2",
+    "model.backbone.stem=[4,4,8]",
+    "model.head.aspp_channels=8",
+    "data.dataset.size=64",
+    "data.dataset.lengths={train: 12, val: 3, test: 2}",
+    "data.num_workers=0",
+    "augment.crop_size=33",
+    "trainer.precision=32-true",
+    "trainer=cpu",
+    "logger=csv",
+)
+
+
+PLAIN = ("callbacks.panels=null", "callbacks.report=null")
+
+
+@pytest.fixture
+def tiny(composed: Compose) -> Compose:
+    """Compose a search of four epochs of three steps."""
+    return lambda *overrides, **options: composed(ENTRY, *OPTIONS, *overrides, **options)
+
+
+class Watch(Callback):
+    """Notes alpha and beta before every step and at the end, and stops where it is told."""
+
+    def __init__(self, stop: int | None = None) -> None:
+        self.seen: list[tuple[Tensor, Tensor]] = []
+        self.stop = stop
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+        if trainer.global_step == self.stop:
+            raise KilledError
+        self._note(pl_module)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self._note(pl_module)
+
+    def _note(self, module: Any) -> None:
+        architecture = module.supernet.architecture
+        self.seen.append((architecture.alpha.clone(), architecture.beta.clone()))
+
+
+class KilledError(Exception):
+    pass
+
+
+def watched(config: DictConfig, watch: Watch) -> None:
+    """Search, with a callback of ours."""
+    build_trainer = train.build_trainer
+
+    def with_watch(config: DictConfig, *others: Callback) -> Any:
+        trainer = build_trainer(config, *others)
+        trainer.callbacks.append(watch)
+        return trainer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "build_trainer", with_watch)
+        search_architecture(config)
+
+
+def last(run: Path) -> dict[str, Any]:
+    checkpoint: dict[str, Any] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return checkpoint
+
+
+def decoded(checkpoint: dict[str, Any]) -> Genotype:
+    architecture = Architecture(Trellis(2), 2)
+    for name in ("alpha", "beta"):
+        getattr(architecture, name).copy_(checkpoint["state_dict"][f"segmentor.backbone.architecture.{name}"])
+    return decode(architecture)
+
+
+@pytest.mark.parametrize("options", [(), ("search.sampling=gumbel",), ("search.partial_channels=2",)])
+def test_a_search_from_end_to_end(options: tuple[str, ...], tiny: Compose, capsys: pytest.CaptureFixture[str]) -> None:
+    config, watch = tiny(*options), Watch()
+    watched(config, watch)
+    run, said = Path(config.paths.run), capsys.readouterr().out
+    # nothing but weights learns in the first two epochs; then Adam's first step moves all by its learning rate
+    assert len(watch.seen) == 13
+    for alpha, beta in watch.seen[:7]:
+        assert torch.equal(alpha, watch.seen[0][0])
+        assert torch.equal(beta, watch.seen[0][1])
+    moved = (watch.seen[7][0] - watch.seen[6][0]).abs()
+    assert float(moved.max()) == pytest.approx(0.003, rel=1e-3)
+    if not options:
+        assert float(moved.median()) == pytest.approx(0.003, rel=1e-2)
+    assert all(not torch.equal(watch.seen[step][0], watch.seen[step + 1][0]) for step in range(6, 12))
+    assert "step 6/12  weights  loss" in said
+    assert "step 7/12  weights and architecture  loss" in said
+    # what is written
+    assert (
+        Genotype.of(run / "genotype.yaml") == decoded(last(run)) == Genotype.of(run / "genotypes" / "step_000012.yaml")
+    )
+    assert sorted(path.name for path in (run / "genotypes").iterdir()) == [
+        f"step_{step:06d}.yaml" for step in (3, 6, 9, 12)
+    ]
+    for name in ("alpha", "beta", "genotype", "curves", "confusion"):
+        assert (run / "figures" / f"{name}.png").stat().st_size > 10_000
+    assert f"genotype written to {run / 'genotype.yaml'}" in said
+    assert "GiB of memory" in said
+    assert "train/architecture_loss" in (run / "metrics.csv").read_text(encoding="utf-8")
+
+
+def test_what_was_found_can_be_trained_and_what_was_searched_be_scored(tiny: Compose, composed: Compose) -> None:
+    config = tiny("search.epochs=2", "search.warmup_epochs=1")
+    search_architecture(config)
+    run = Path(config.paths.run)
+    training = composed(
+        "train", "model=auto_deeplab", f"backbone.genotype={run / 'genotype.yaml'}", "backbone.size=2",
+        "backbone.stem=[4,4,8]", "model.head.aspp_channels=8", "model.head.decoder_channels=8",
+        "data.dataset.size=64", "data.dataset.lengths={train: 4, val: 2, test: 2}", "data.num_workers=0",
+        "data.batch_size=2", "augment.crop_size=33", "trainer=cpu", "trainer.max_steps=2", "logger=csv", run="trained",
+    )  # fmt: skip
+    task = train.train(training)
+    assert task.segmentor.backbone.genotype == Genotype.of(run / "genotype.yaml")
+    for folder in (run, Path(training.paths.run)):
+        scoring = composed("evaluate", f"ckpt_path={folder}", run="scored")
+        evaluate.evaluate(scoring)
+        scores = json.loads((Path(scoring.paths.run) / "scores.json").read_text(encoding="utf-8"))
+        assert 0 <= scores["miou"] <= 1
+
+
+@pytest.mark.parametrize(("step", "sampling"), [(2, "all"), (8, "all"), (8, "gumbel")])
+def test_a_resumed_search_equals_an_uninterrupted_one(step: int, sampling: str, tiny: Compose, tmp_path: Path) -> None:
+    options = (f"search.sampling={sampling}", "callbacks.last.every=1", *PLAIN, f"paths.logs={tmp_path / 'logs'}")
+    whole, broken = tiny(*options, run="whole"), tiny(*options, run="broken")
+    search_architecture(whole)
+    with pytest.raises(KilledError):
+        watched(broken, Watch(stop=step))
+    search_architecture(tiny(*options, "ckpt_path=last", run="broken"))
+    one, other = (last(Path(config.paths.run)) for config in (whole, broken))
+    assert one["state_dict"].keys() == other["state_dict"].keys()
+    for name, tensor in one["state_dict"].items():
+        assert torch.equal(tensor, other["state_dict"][name]), name
+    adam, again = (each["architecture_optimizer"]["state"] for each in (one, other))
+    for number in adam:
+        assert all(
+            torch.equal(torch.as_tensor(adam[number][name]), torch.as_tensor(again[number][name]))
+            for name in adam[number]
+        )
+    written = [
+        {path.name: path.read_text() for path in (Path(config.paths.run) / "genotypes").iterdir()}
+        for config in (whole, broken)
+    ]
+    assert written[0] == written[1]
+
+
+@pytest.mark.slow
+def test_a_killed_search_continues_with_ckpt_path_last(repository: Path, command: Command, tmp_path: Path) -> None:
+    """SIGKILL at an arbitrary moment, then the same command with ckpt_path=last, against an undisturbed search."""
+    options = ["task=auto_deeplab", *OPTIONS, *PLAIN, "callbacks.last.every=1"]
+    whole = command("search.py", *options, f"paths.logs={tmp_path / 'whole'}", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    options.append(f"paths.logs={tmp_path / 'broken'}")
+    process = subprocess.Popen(
+        [sys.executable, str(repository / "src" / "search.py"), *options],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "broken").rglob("last.ckpt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    resumed = command(
+        "search.py", "task=auto_deeplab", f"paths.logs={tmp_path / 'broken'}", "ckpt_path=last", cwd=tmp_path
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    one, other = (last(next((tmp_path / logs).rglob("last.ckpt")).parent.parent) for logs in ("whole", "broken"))
+    for name, tensor in one["state_dict"].items():
+        assert torch.equal(tensor, other["state_dict"][name]), name
+
+
+SPY = """
+import torch
+from lightning.pytorch import Callback
+class Spy(Callback):
+    def on_train_end(self, trainer, module):
+        architecture = module.supernet.architecture
+        torch.save([architecture.alpha.data, architecture.beta.data], f"rank_{trainer.global_rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_keep_the_same_architecture(repository: Path, tmp_path: Path) -> None:
+    """Each sees other images; their gradients are averaged."""
+    (tmp_path / "spy.py").write_text(SPY, encoding="utf-8")
+    options = [*(each for each in OPTIONS if each != "trainer=cpu"), "trainer=ddp_cpu", "data.batch_size=4", *PLAIN]
+    options += ["data.dataset.lengths={train: 16, val: 4, test: 2}", "+callbacks.spy._target_=spy.Spy"]
+    script = [sys.executable, str(repository / "src" / "search.py"), "task=auto_deeplab", *options]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [*script, f"paths.logs={tmp_path / 'logs'}"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    one, other = (torch.load(tmp_path / f"rank_{rank}.pt", weights_only=True) for rank in range(2))
+    for ours, theirs in zip(one, other, strict=True):
+        assert torch.equal(ours, theirs)
+        assert float(ours.abs().max()) > 0.005  # they have learned
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("trainer.max_steps=10",), "trainer.max_steps=10 has no effect on a search"),
+        (("search.warmup_epochs=4",), "leaves the architecture none of the search.epochs=4"),
+        (("search.epochs=0",), "search.epochs=0"),
+        (("search.strategy=random",), "set search.sampling=gumbel"),
+        (("search.strategy=luck",), 'search.strategy="luck" must be gradient or random'),
+        (("trainer.accumulate_grad_batches=2",), "set trainer.accumulate_grad_batches=1"),
+        (("bilevel.architecture_learning_rate=0",), "bilevel.architecture_learning_rate=0"),
+        (("data.dataset.lengths={train: 1, val: 1, test: 1}",), "a search needs two training images"),
+        (("search.epochs=many",), "search.epochs"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(options: tuple[str, ...], says: str, tiny: Compose) -> None:
+    with pytest.raises(AtrousError, match=says):
+        search_architecture(tiny(*options))
+
+
+def test_a_random_search_learns_weights_alone(tiny: Compose, composed: Compose) -> None:
+    config, watch = tiny("search.strategy=random", "search.sampling=gumbel"), Watch()
+    watched(config, watch)
+    assert all(not alpha.any() and not beta.any() for alpha, beta in watch.seen)
+    decoding = composed(
+        "search", "task=decode", f"ckpt_path={config.paths.run}", "decode.rule=supernet", "decode.candidates=6",
+        "decode.calibration=2", run="decoded",
+    )  # fmt: skip
+    search.search(decoding)
+    folder = Path(decoding.paths.run)
+    results = json.loads((folder / "decode.json").read_text(encoding="utf-8"))
+    assert len(results) == 6
+    assert [each["miou"] for each in results] == sorted((each["miou"] for each in results), reverse=True)
+    best = {name: results[0][name] for name in ("strides", "blocks")}
+    assert Genotype.of(folder / "genotype.yaml").to_dict() == best
+    assert len({json.dumps(each["blocks"]) for each in results}) == 6
+
+
+def test_decoding_by_the_papers_rule(tiny: Compose, composed: Compose, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny("search.epochs=2", "search.warmup_epochs=1")
+    search_architecture(config)
+    decoding = composed("search", "task=decode", f"ckpt_path={config.paths.run}", run="decoded")
+    search.search(decoding)
+    folder = Path(decoding.paths.run)
+    assert Genotype.of(folder / "genotype.yaml") == Genotype.of(Path(config.paths.run) / "genotype.yaml")
+    assert Genotype.of(folder / "genotype.yaml").to_yaml() in capsys.readouterr().out
+    assert (folder / "figures" / "genotype.png").is_file()
+
+
+def test_other_networks_have_nothing_to_decode(trained: Any, composed: Compose) -> None:
+    with pytest.raises(AtrousError, match="is of no search for an architecture"):
+        search.search(composed("search", "task=decode", f"ckpt_path={trained.folder}"))
+    with pytest.raises(AtrousError, match=r"decode\.rule=luck is unknown"):
+        search.search(composed("search", "task=decode", f"ckpt_path={trained.folder}", "decode.rule=luck"))
+
+
+def test_a_genotype_is_drawn(composed: Compose, tmp_path: Path) -> None:
+    config = composed("search", "task=draw", f"draw.output={tmp_path / 'paper.png'}")
+    search.search(config)
+    assert (tmp_path / "paper.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(AtrousError, match=r"is no file and none of conf/genotype \(auto_deeplab\)"):
+        search.search(composed("search", "task=draw", "draw.genotype=nothing"))
