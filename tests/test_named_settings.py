@@ -170,7 +170,7 @@ def without_dots(text: str) -> str:
 def dotted_keys() -> re.Pattern[str]:
     """Names whose first part is a group or a section, where no value follows; names of files are none."""
     roots = {key for entry in ENTRY_POINTS for key in keys(entry) if "." not in key} | set(GROUPS)
-    key = rf"(?:{'|'.join(sorted(roots))})(?!\.(?:py|yaml)\b)(?:\.[a-z_{ANYTHING}][\w{ANYTHING}]*)+"
+    key = rf"(?:{'|'.join(sorted(roots))})(?!\.(?:py|yaml|png)\b)(?:\.[a-z_{ANYTHING}][\w{ANYTHING}]*)+"
     return re.compile(rf"(?<![\w.\-/\[{{@$=])(?P<key>{key})(?!\.?[\w{ANYTHING}]|[(/=])")
 
 

@@ -293,6 +293,24 @@ def test_other_networks_have_nothing_to_decode(trained: Any, composed: Compose) 
         search.search(composed("search", "task=decode", f"ckpt_path={trained.folder}", "decode.rule=luck"))
 
 
+def test_baselines(composed: Compose) -> None:
+    def made(*options: str, run: str) -> Genotype:
+        config = composed("search", "task=baseline", *options, run=run)
+        search.search(config)
+        return Genotype.of(Path(config.paths.run) / "genotype.yaml")
+
+    size = ("baseline.layers=4", "baseline.blocks=3")
+    one, same, other = (made(*size, f"seed={seed}", run=f"run_{run}") for run, seed in enumerate((3, 3, 4)))
+    assert one == same != other
+    assert (len(one.strides), len(one.blocks)) == (4, 3)
+    paper = Path(__file__).parents[2] / "conf" / "genotype" / "auto_deeplab.yaml"
+    skips = made(f"baseline.genotype={paper}", "baseline.operation=skip", run="skips")
+    assert skips.strides == Genotype.of(paper).strides
+    assert {branch.operation.value for block in skips.blocks for branch in block} == {"skip"}
+    with pytest.raises(AtrousError, match=r"baseline\.operation=jump is unknown; choose one of separable_3x3"):
+        made("baseline.operation=jump", run="none")
+
+
 def test_a_genotype_is_drawn(composed: Compose, tmp_path: Path) -> None:
     config = composed("search", "task=draw", f"draw.output={tmp_path / 'paper.png'}")
     search.search(config)

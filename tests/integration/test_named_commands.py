@@ -205,6 +205,17 @@ class Bench:
             config.system.update(networks=[["deeplabv3plus", "resnet18"]], size=[40, 60], rounds=1)
             config.memory.update(network=["deeplabv3plus", "resnet18"], cases=[[65, 97, 5]])
             config.crf.update(limit=2, street=[], threads=[1], rounds=1, classes=3)
+            config.search.update(
+                cases={"all": {}},
+                layers=1,
+                width=1,
+                blocks=1,
+                crop=33,
+                aspp_channels=2,
+                stem=[2, 2, 2],
+                rounds=1,
+                device="cpu",
+            )
             config.start.update(commands={"help": "train --help"}, rounds=1)
             config.record = str(self.folder / "records")
             for ratio in (1.0, 1.0):  # two runs to compare

@@ -156,7 +156,7 @@ def test_a_file_in_conf_is_a_choice(run: Path, composed: Compose, repository: Pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["task=crfs"], "there is no search task=crfs; choose one of auto_deeplab, crf, decode, draw"),
+        (["task=crfs"], "there is no search task=crfs; choose one of auto_deeplab, baseline, crf, decode, draw"),
         (["crf.weights=[]"], r"crf.weights=\[\] must be ascending numbers above 0"),
         (["crf.sigmas_xy=[50,40]"], "crf.sigmas_xy=.* must be ascending"),
         (["crf.sigmas_rgb=[0,1]"], "crf.sigmas_rgb=.* above 0"),

@@ -75,4 +75,6 @@ def _try(config: DictConfig, num_classes: int) -> dict[str, float]:
         if config.task.get("channels_last"):
             segmentor.to(memory_format=torch.channels_last)
         compute_by(segmentor, config.task.get("atrous_convolution", "auto"))
+        if config.task.get("checkpoint_activations"):
+            segmentor.checkpoint_activations()
         return measure_precisions(segmentor, CrossEntropy(), config.augment.crop_size)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from atrous.errors import AtrousError, require_range
 from atrous.models.nas import Supernet
+from atrous.models.nas.architecture import architecture_alone
 from atrous.training.task import Batch, SegmentationTask
 
 _KEY = "architecture_optimizer"
@@ -57,14 +57,14 @@ class ArchitectureSearch(SegmentationTask):
         if not isinstance(self.segmentor.backbone, Supernet):
             raise AtrousError("only a Supernet can be searched: leave model.backbone as conf/search_auto_deeplab.yaml")
         self.supernet: Supernet = self.segmentor.backbone
-        self._parameters_of_architecture = [self.supernet.architecture.alpha, self.supernet.architecture.beta]
+        self._logits = [self.supernet.architecture.alpha, self.supernet.architecture.beta]
         self._all_have_gradients = self.supernet.sampling == "all"
         self._strategy = strategy
         self._rate, self._decay = architecture_learning_rate, architecture_weight_decay
         self._adam: torch.optim.Adam | None = None
         self._adam_state: Mapping[str, Any] | None = None
         if strategy == "random":
-            for parameter in self._parameters_of_architecture:
+            for parameter in self._logits:
                 parameter.data.zero_()
 
     def on_fit_start(self) -> None:
@@ -85,7 +85,7 @@ class ArchitectureSearch(SegmentationTask):
 
     def on_train_start(self) -> None:
         """Prepare the architecture's optimizer, with the state of the search that is resumed."""
-        self._adam = torch.optim.Adam(self._parameters_of_architecture, lr=self._rate, weight_decay=self._decay)
+        self._adam = torch.optim.Adam(self._logits, lr=self._rate, weight_decay=self._decay)
         if self._adam_state is not None:
             self._adam.load_state_dict(dict(self._adam_state))
 
@@ -100,10 +100,10 @@ class ArchitectureSearch(SegmentationTask):
     def _step_architecture(self, batch: Batch) -> None:
         assert self._adam is not None
         self._seed_step(_SECOND_PASS)
-        with self._architecture_alone():
+        with architecture_alone(self.segmentor, self.supernet.architecture):
             loss = self._loss_of(batch)
-            gradients = torch.autograd.grad(loss, self._parameters_of_architecture, allow_unused=True)
-        for parameter, gradient in zip(self._parameters_of_architecture, gradients, strict=True):
+            gradients = torch.autograd.grad(loss, self._logits, allow_unused=True)
+        for parameter, gradient in zip(self._logits, gradients, strict=True):
             found = torch.zeros_like(parameter) if gradient is None else gradient
             mean = self.trainer.strategy.reduce(found, reduce_op="mean")
             assert isinstance(mean, Tensor)
@@ -111,22 +111,6 @@ class ArchitectureSearch(SegmentationTask):
         self._adam.step()
         self._adam.zero_grad()
         self.log("train/architecture_loss", loss.detach(), on_step=True, on_epoch=False, sync_dist=True)
-
-    @contextmanager
-    def _architecture_alone(self) -> Iterator[None]:
-        """Gradients for alpha and beta, and for no weight."""
-        learning = [parameter for parameter in self.segmentor.parameters() if parameter.requires_grad]
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        for parameter in self._parameters_of_architecture:
-            parameter.requires_grad_(True)
-        try:
-            yield
-        finally:
-            for parameter in self._parameters_of_architecture:
-                parameter.requires_grad_(False)
-            for parameter in learning:
-                parameter.requires_grad_(True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state of the architecture's optimizer."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -78,3 +81,20 @@ class Architecture(nn.Module):
 
     def _path_logits(self) -> Tensor:
         return self.beta.masked_fill(~self.possible, -torch.inf)
+
+
+@contextmanager
+def architecture_alone(network: nn.Module, architecture: Architecture) -> Iterator[None]:
+    """Let what is computed in the block have gradients for alpha and beta, and for no weight of the network."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    for parameter in (architecture.alpha, architecture.beta):
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in (architecture.alpha, architecture.beta):
+            parameter.requires_grad_(False)
+        for parameter in learning:
+            parameter.requires_grad_(True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atrous.geometry import Grid, Size, size_of
@@ -132,11 +133,11 @@ class Projection(nn.Module):
 
     def __init__(self, before: int, after: int, *, norm: Callable[[int], nn.Module] = norm) -> None:
         super().__init__()
-        self.activation = nn.ReLU()
         self.convolution = convolution(before, after, 1)
         self.norm = norm(after)
 
     def forward(self, feature: Tensor, size: Size) -> Tensor:
         """Map B×C×h×w to B×D×H×W."""
-        projected: Tensor = self.norm(self.convolution(self.activation(resized(feature, size))))
+        # a function, so that no batch norm of another unit takes it over: units may be computed again one by one
+        projected: Tensor = self.norm(self.convolution(F.relu(resized(feature, size))))
         return projected
