@@ -324,7 +324,7 @@ def said(config: DictConfig) -> dict[str, Any]:
         "weight_decay": float(task["weight_decay"]),
         "policy": (kind, *(schedule[number] for number in numbers)),
         "scales": None if augment["scale"] == [1, 1] else (*augment["scale"], augment["step"]),
-        "output_stride": backbone["genotype"]["strides"][-1] if "genotype" in backbone else backbone["output_stride"],
+        "output_stride": backbone["output_stride"] or backbone["genotype"]["strides"][-1],
         "head_factor": task["head_factor"],
         "bias_factor": task["bias_factor"],
         "padded": (padded, padded) if isinstance(padded, int) else padded and tuple(padded),

@@ -128,6 +128,8 @@ def test_output_stride_is_refused(paper: Genotype) -> None:
     backbone.set_output_stride(8)
     with pytest.raises(AtrousError, match="its genotype ends at 8"):
         backbone.set_output_stride(16)
+    with pytest.raises(AtrousError, match="its genotype ends at 8"):
+        AutoDeepLab(genotype=paper, size=1, stem=STEM, output_stride=16)
 
 
 def test_weights_of_a_file(paper: Genotype, tmp_path: Path) -> None:

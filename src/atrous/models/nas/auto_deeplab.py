@@ -31,6 +31,7 @@ class AutoDeepLab(Backbone):
         genotype: What was found: a ``Genotype``, plain data of one, or a YAML file.
         size: S, M or L of table 2 (F = 20, 32 or 48), or F itself.
         stem: Channels of the stem's three convolutions.
+        output_stride: That of the genotype, the only one there is; ``None`` not to say it.
         pretrained: ``False`` for random weights, or a file with a state dict of this network.
         drop_path: Probability at which the last cell leaves out an operation's result at the end of training (Scheduled
             Drop Path); less in earlier cells and before, 0 for never.
@@ -49,6 +50,7 @@ class AutoDeepLab(Backbone):
         genotype: Genotype | Mapping[str, Any] | str | Path,
         size: str | int = "S",
         stem: Sequence[int] = CHANNELS,
+        output_stride: int | None = None,
         pretrained: bool | str = False,
         drop_path: float = 0.0,
     ) -> None:
@@ -59,6 +61,8 @@ class AutoDeepLab(Backbone):
         require_range("backbone.size", width, at_least=1)
         require_range("backbone.drop_path", drop_path, at_least=0, below=1)
         self.genotype = Genotype.of(genotype)
+        if output_stride is not None:
+            self.set_output_stride(output_stride)
         self.drop_path = drop_path
         self.progress = 0.0
         self.stem = Stem(stem)
