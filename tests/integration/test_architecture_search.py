@@ -183,7 +183,7 @@ def test_a_resumed_search_equals_an_uninterrupted_one(step: int, sampling: str, 
     assert written[0] == written[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_search_continues_with_ckpt_path_last(repository: Path, command: Command, tmp_path: Path) -> None:
     """SIGKILL at an arbitrary moment, then the same command with ckpt_path=last, against an undisturbed search."""
     options = ["task=auto_deeplab", *OPTIONS, *PLAIN, "callbacks.last.every=1"]
@@ -220,7 +220,7 @@ class Spy(Callback):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_keep_the_same_architecture(repository: Path, tmp_path: Path) -> None:
     """Each sees other images; their gradients are averaged."""
     (tmp_path / "spy.py").write_text(SPY, encoding="utf-8")

@@ -39,6 +39,7 @@ MAY_CHANGE = (
     "callbacks.panels",
     "callbacks.report",
     "callbacks.baselines",
+    "callbacks.architecture",
     "callbacks.last.every",
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",

@@ -124,12 +124,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Endless stream of augmented batches, in chunks of ``validate_every`` steps."""
-        rank, world_size, accumulate = self._shard()
-        if self.batch_size % world_size:
-            raise AtrousError(
-                f"data.batch_size={self.batch_size} counts all devices and must be a multiple of their "
-                f"number ({world_size})"
-            )
+        rank, world_size, accumulate = self._training_shard()
         dataset = self.dataset("train")
         stream = TrainingStream(
             len(dataset),
@@ -175,6 +170,16 @@ class SegmentationDataModule(LightningDataModule):
             threshold=self.repeat_threshold,
             classes=self.repeat_classes,
         )
+
+    def _training_shard(self) -> tuple[int, int, int]:
+        """The same as ``_shard``, once a batch can be shared among all devices."""
+        shard = self._shard()
+        if self.batch_size % shard[1]:
+            raise AtrousError(
+                f"data.batch_size={self.batch_size} counts all devices and must be a multiple of their "
+                f"number ({shard[1]})"
+            )
+        return shard
 
     def _shard(self) -> tuple[int, int, int]:
         if self.trainer is None:

@@ -43,7 +43,7 @@ class SearchDataModule(SegmentationDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Endless stream of pairs of batches, in chunks of ``validate_every`` steps."""
-        rank, world_size, accumulate = self._shard()
+        rank, world_size, accumulate = self._training_shard()
         dataset, repeats, of = self.dataset("train"), self._repeats(), self.halves
         streams = [
             TrainingStream(

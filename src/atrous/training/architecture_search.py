@@ -55,7 +55,9 @@ class ArchitectureSearch(SegmentationTask):
         if strategy == "random" and getattr(self.segmentor.backbone, "sampling", "gumbel") == "all":
             raise AtrousError("search.strategy=random computes one network a step: set search.sampling=gumbel")
         if not isinstance(self.segmentor.backbone, Supernet):
-            raise AtrousError("only a Supernet can be searched: leave model.backbone as conf/search_auto_deeplab.yaml")
+            raise AtrousError(
+                "only a Supernet can be searched: leave model.backbone as it is in conf/search_auto_deeplab.yaml"
+            )
         self.supernet: Supernet = self.segmentor.backbone
         self._logits = [self.supernet.architecture.alpha, self.supernet.architecture.beta]
         self._all_have_gradients = self.supernet.sampling == "all"

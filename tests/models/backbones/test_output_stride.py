@@ -30,7 +30,7 @@ DEEP = ("resnet101", "xception65", "xception71")
 EVERY = [
     pytest.param(path, marks=pytest.mark.long if path.stem in DEEP else (), id=path.stem)
     for path in CONFIGS
-    if path.stem not in ("timm", "vgg16")
+    if path.stem not in ("auto_deeplab", "timm", "vgg16")
 ]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,22 @@ class _Plan:
     chosen: tuple[tuple[Operation, ...], ...] | None = None
     path: tuple[int, ...] | None = None
     steps: Tensor | Sequence[Tensor] | None = None
+
+
+class _Use(NamedTuple):
+    """One cell in one forward pass.
+
+    Attributes:
+        before: Stride of its first input.
+        second: Stride of its second input.
+        stride: Its own.
+        weight: Weight of its result; ``None`` for 1.
+    """
+
+    before: int
+    second: int
+    stride: int
+    weight: Tensor | None
 
 
 class Supernet(Backbone):
@@ -214,20 +230,8 @@ class Supernet(Backbone):
         seconds: Maps = {STRIDES[0] // 2: half}
         firsts: Maps = {STRIDES[0]: quarter}
         for number, layer in enumerate(self.layers):
-            steps = self._steps(plan, number)
-            wanted = {
-                stride: {before: steps.get((before, stride)) for before in self.trellis.before(number, stride)}
-                for stride in self.trellis.strides(number)
-            }
-            if plan.path is not None:
-                before = plan.path[number - 1] if number else STRIDES[0]
-                wanted = {plan.path[number]: {before: steps.get((before, plan.path[number]))}}
-            chosen_seconds = {
-                stride: next(iter(seconds)) if plan.path is not None else self._second(number, stride)
-                for stride in wanted
-            }
-            given = layer(firsts, seconds, chosen_seconds, wanted, sizes, plan.operations, plan.chosen)
-            seconds, firsts = firsts, given
+            cells = list(self._cells(plan, number))
+            seconds, firsts = firsts, layer(firsts, seconds, cells, sizes, plan.operations, plan.chosen)
         return [
             firsts[spec.stride] if spec.stride in firsts else _nothing(next(iter(firsts.values())), spec, sizes)
             for spec in self.features
@@ -254,17 +258,18 @@ class Supernet(Backbone):
             held.strides,
         )
 
-    def _steps(self, plan: _Plan, layer: int) -> dict[tuple[int, int], Tensor]:
-        """Weights of what a layer takes from the one before, by both strides; none where they are 1."""
-        if layer == 0 or plan.steps is None:
-            return {}
+    def _cells(self, plan: _Plan, layer: int) -> Iterator[_Use]:
+        """The cells of a layer that are computed."""
+        steps = plan.steps if layer else None  # from the stem there is one way
         if plan.path is not None:
-            return {(plan.path[layer - 1], plan.path[layer]): plan.steps[layer - 1]}
-        return {
-            (before, stride): plan.steps[layer - 1][STRIDES.index(before), neighbors(before).index(stride)]
-            for stride in self.trellis.strides(layer)
-            for before in self.trellis.before(layer, stride)
-        }
+            second, before, stride = (STRIDES[0] // 2, STRIDES[0], *plan.path)[layer : layer + 3]
+            yield _Use(before, second, stride, None if steps is None else steps[layer - 1])
+            return
+        for stride in self.trellis.strides(layer):
+            for before in self.trellis.before(layer, stride):
+                place = (STRIDES.index(before), neighbors(before).index(stride))
+                weight = None if steps is None else steps[layer - 1][place]
+                yield _Use(before, self._second(layer, stride), stride, weight)
 
 
 class _Layer(nn.Module):
@@ -278,21 +283,18 @@ class _Layer(nn.Module):
         self,
         firsts: Maps,
         seconds: Maps,
-        second_of: Mapping[int, int],
-        wanted: Mapping[int, Mapping[int, Tensor | None]],
+        cells: Sequence[_Use],
         sizes: Mapping[int, Size],
         operations: Tensor,
         chosen: Chosen | None,
     ) -> dict[int, Tensor]:
         """Compute what the layer gives, by stride."""
         given: dict[int, Tensor] = {}
-        for stride, steps in wanted.items():
-            second = second_of[stride]
-            for before, weight in steps.items():
-                cell = self.cells[_step(before, stride)]
-                result = cell(firsts[before], seconds[second], second, sizes[min(before, stride)], operations, chosen)
-                result = result if weight is None else result * weight.to(result.dtype)
-                given[stride] = given[stride] + result if stride in given else result
+        for before, second, stride, weight in cells:
+            cell, size = self.cells[_step(before, stride)], sizes[min(before, stride)]
+            result = cell(firsts[before], seconds[second], second, size, operations, chosen)
+            result = result if weight is None else result * weight.to(result.dtype)
+            given[stride] = given[stride] + result if stride in given else result
         return given
 
 
