@@ -22,9 +22,12 @@ from atrous.commands.evaluate import command as evaluate
 from atrous.commands.search import command as search
 from atrous.commands.search.architecture import search_architecture
 from atrous.commands.train import command as train
+from atrous.composition.architecture_search import as_training
+from atrous.composition.parts import build_data
 from atrous.errors import AtrousError
 from atrous.models.nas import Architecture, Genotype, Trellis
 from atrous.models.nas.decoding import decode
+from atrous.training import ArchitectureSearch
 
 pytestmark = pytest.mark.integration
 
@@ -137,6 +140,23 @@ def test_a_search_from_end_to_end(options: tuple[str, ...], tiny: Compose, capsy
     assert f"genotype written to {run / 'genotype.yaml'}" in said
     assert "GiB of memory" in said
     assert "train/architecture_loss" in (run / "metrics.csv").read_text(encoding="utf-8")
+
+
+def test_each_half_teaches_its_own(tiny: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alpha and beta see no image that weights learn from, and the other way around."""
+    seen: dict[bool, set[str]] = {True: set(), False: set()}
+    loss_of = ArchitectureSearch._loss_of
+
+    def noted(task: ArchitectureSearch, batch: Any) -> Tensor:
+        seen[task.supernet.architecture.alpha.requires_grad].update(batch["name"])
+        return loss_of(task, batch)
+
+    monkeypatch.setattr(ArchitectureSearch, "_loss_of", noted)
+    config = tiny(*PLAIN)
+    search_architecture(config)
+    data = build_data(as_training(config).data)
+    names = data.dataset("train").names
+    assert [seen[False], seen[True]] == [{names[image] for image in half} for half in data.halves]
 
 
 def test_what_was_found_can_be_trained_and_what_was_searched_be_scored(tiny: Compose, composed: Compose) -> None:
