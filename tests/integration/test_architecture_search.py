@@ -21,6 +21,8 @@ from torch import Tensor
 from atrous.commands.evaluate import command as evaluate
 from atrous.commands.search import command as search
 from atrous.commands.search.architecture import search_architecture
+from atrous.commands.search.source import Source
+from atrous.commands.search.tasks.decode import _hold
 from atrous.commands.train import command as train
 from atrous.composition.architecture_search import as_training
 from atrous.composition.parts import build_data
@@ -293,6 +295,22 @@ def test_a_random_search_learns_weights_alone(tiny: Compose, composed: Compose) 
     best = {name: results[0][name] for name in ("strides", "blocks")}
     assert Genotype.of(folder / "genotype.yaml").to_dict() == best
     assert len({json.dumps(each["blocks"]) for each in results}) == 6
+
+
+def test_each_candidate_has_statistics_of_its_own(tiny: Compose, composed: Compose) -> None:
+    config = tiny("search.epochs=2", "search.warmup_epochs=1")
+    search_architecture(config)
+    source = Source(composed("search", "task=decode", f"ckpt_path={config.paths.run}"), limit=None)
+    supernet = source.segmentor.backbone
+    genotype = decode(supernet.architecture)
+    statistics = []
+    for _ in range(2):
+        _hold(source, supernet, genotype, 2)
+        statistics.append({name: each.clone() for name, each in source.segmentor.named_buffers()})
+    assert int(statistics[1]["backbone.stem.stride2.1.num_batches_tracked"]) == 2
+    for name, each in statistics[0].items():
+        torch.testing.assert_close(statistics[1][name], each, msg=name)
+    assert not supernet.training
 
 
 def test_decoding_by_the_papers_rule(tiny: Compose, composed: Compose, capsys: pytest.CaptureFixture[str]) -> None:

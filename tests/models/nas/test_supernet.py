@@ -15,6 +15,7 @@ from atrous.errors import AtrousError
 from atrous.models import Segmentor
 from atrous.models.activation_checkpointing import recompute_in_backward
 from atrous.models.nas import AutoDeepLab, Genotype, Operation, SearchHead, Supernet
+from atrous.models.nas.mixed_cell import _shuffled
 from atrous.models.nas.mixture import Mixture
 from atrous.models.nas.plain_norm import PlainNorm
 
@@ -242,6 +243,30 @@ def test_a_sample_is_one_network() -> None:
     assert torch.equal(
         next(each for each in supernet(image) if len(each)), next(each for each in supernet(image) if len(each))
     )
+
+
+def test_what_is_sampled_is_computed_and_follows_the_weights() -> None:
+    torch.manual_seed(0)
+    supernet = Supernet(layers=2, width=1, blocks=1, stem=STEM, sampling="gumbel")
+    supernet.architecture.alpha.normal_()
+    supernet.architecture.beta.normal_()
+    plans = [supernet._plan() for _ in range(3000)]
+    weights, share = supernet.architecture.operation_weights(), supernet.architecture.path_weights()[0, 0, 2]
+    for column, kind in enumerate(Operation):
+        found = sum(plan.chosen[0] == (kind,) for plan in plans) / 3000
+        assert found == pytest.approx(float(weights[0, column]), abs=0.04)
+        assert all(float(plan.operations[0, column]) == (plan.chosen[0] == (kind,)) for plan in plans)
+    assert sum(plan.path == (4, 8) for plan in plans) / 3000 == pytest.approx(float(share), abs=0.04)
+
+
+def test_partial_channels_change_places_between_blocks() -> None:
+    assert _shuffled(torch.arange(8.0).view(1, 8, 1, 1), 4).flatten().tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
+    torch.manual_seed(0)
+    cell = Supernet(layers=1, width=4, blocks=2, stem=STEM, partial_channels=4).layers[0].cells["4 to 4"].eval()
+    skip = torch.tensor([[0.0] * 6 + [1.0, 0.0]] * 5)
+    result = cell(torch.randn(1, 8, 9, 9), torch.randn(1, 6, 17, 17), 2, (9, 9), skip, None)
+    one, two = result.chunk(2, dim=1)  # two = both inputs + block one, its channels in another order
+    torch.testing.assert_close(two, one + _shuffled(one, 4))
 
 
 def test_partial_channels_pass_the_others_on() -> None:
