@@ -5,6 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,3 +98,23 @@ def trained(
     with contextlib.redirect_stdout(said):
         task = train_with_random_classifier(config)
     return Trained(Path(config.paths.run), task, said.getvalue())
+
+
+@pytest.fixture(scope="session")
+def kill_after_a_checkpoint(repository: Path) -> Callable[..., None]:
+    """Start an entry point and end it by SIGKILL as soon as a folder holds a ``last.ckpt``."""
+
+    def start_and_kill(script: str, *options: str, logs: Path) -> None:
+        process = subprocess.Popen(
+            [sys.executable, str(repository / "src" / script), *options, f"paths.logs={logs}"],
+            cwd=logs.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not list(logs.rglob("last.ckpt")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+    return start_and_kill

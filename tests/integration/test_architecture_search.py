@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -206,23 +204,14 @@ def test_a_resumed_search_equals_an_uninterrupted_one(step: int, sampling: str, 
 
 
 @pytest.mark.long
-def test_a_killed_search_continues_with_ckpt_path_last(repository: Path, command: Command, tmp_path: Path) -> None:
+def test_a_killed_search_continues_with_ckpt_path_last(
+    command: Command, kill_after_a_checkpoint: Callable[..., None], tmp_path: Path
+) -> None:
     """SIGKILL at an arbitrary moment, then the same command with ckpt_path=last, against an undisturbed search."""
     options = ["task=auto_deeplab", *OPTIONS, *PLAIN, "callbacks.last.every=1"]
     whole = command("search.py", *options, f"paths.logs={tmp_path / 'whole'}", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    options.append(f"paths.logs={tmp_path / 'broken'}")
-    process = subprocess.Popen(
-        [sys.executable, str(repository / "src" / "search.py"), *options],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "broken").rglob("last.ckpt")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_after_a_checkpoint("search.py", *options, logs=tmp_path / "broken")
     resumed = command(
         "search.py", "task=auto_deeplab", f"paths.logs={tmp_path / 'broken'}", "ckpt_path=last", cwd=tmp_path
     )
@@ -265,6 +254,7 @@ def test_two_processes_keep_the_same_architecture(repository: Path, tmp_path: Pa
     [
         (("trainer.max_steps=10",), "trainer.max_steps=10 has no effect on a search"),
         (("search.warmup_epochs=4",), "leaves the architecture none of the search.epochs=4"),
+        (("trainer.sync_batchnorm=true",), "set trainer.sync_batchnorm=false"),
         (("search.epochs=0",), "search.epochs=0"),
         (("search.strategy=random",), "set search.sampling=gumbel"),
         (("search.strategy=luck",), 'search.strategy="luck" must be gradient or random'),

@@ -6,12 +6,9 @@ import csv
 import functools
 import json
 import multiprocessing
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -234,24 +231,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 @pytest.mark.integration
 @pytest.mark.slow
 def test_a_killed_process_continues_with_ckpt_path_last(
-    repository: Path, tiny_options: tuple[str, ...], command: Command, tmp_path: Path
+    tiny_options: tuple[str, ...], command: Command, kill_after_a_checkpoint: Callable[..., None], tmp_path: Path
 ) -> None:
     """SIGKILL at an arbitrary moment, then the same command with ckpt_path=last, against an undisturbed run."""
     options = [*tiny_options, "trainer=cpu", "callbacks.last.every=1"]
     whole = command("train.py", *options, f"paths.logs={tmp_path / 'whole'}", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
+    kill_after_a_checkpoint("train.py", *options, logs=tmp_path / "broken")
     options.append(f"paths.logs={tmp_path / 'broken'}")
-    process = subprocess.Popen(
-        [sys.executable, str(repository / "src" / "train.py"), *options],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "broken").rglob("last.ckpt")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
     resumed = command("train.py", *options, "ckpt_path=last", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     checkpoints = [next((tmp_path / logs).rglob("last.ckpt")) for logs in ("whole", "broken")]

@@ -21,7 +21,7 @@ def as_training(config: DictConfig) -> DictConfig:
         config: A configuration of ``search_auto_deeplab``.
 
     Raises:
-        AtrousError: A number is out of range, or steps are given beside epochs.
+        AtrousError: A number is out of range, steps are given beside epochs, or batch norms are to be synchronized.
     """
     require_types(config, _TYPES)
     require_range("search.epochs", config.search.epochs, at_least=1)
@@ -29,6 +29,10 @@ def as_training(config: DictConfig) -> DictConfig:
     if config.trainer.max_steps is not None:
         raise AtrousError(
             f"trainer.max_steps={config.trainer.max_steps} has no effect on a search, whose length is search.epochs"
+        )
+    if config.trainer.get("sync_batchnorm"):
+        raise AtrousError(
+            "batch norms of a network that is being searched keep to their process: set trainer.sync_batchnorm=false"
         )
     if config.search.strategy == "gradient" and config.search.warmup_epochs >= config.search.epochs:
         raise AtrousError(

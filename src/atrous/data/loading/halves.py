@@ -36,7 +36,7 @@ def halves(length: int, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int
         AtrousError: There are fewer than two samples.
     """
     if length < 2:
-        raise AtrousError(f"a search needs two training images, one for weights and one for the architecture; {length}")
+        raise AtrousError(f"a search needs two training images, one for each half; the data set has {length}")
     order = np.random.default_rng((seed, 2)).permutation(length)
     middle = (length + 1) // 2
     return np.sort(order[:middle]), np.sort(order[middle:])
