@@ -29,9 +29,8 @@ from omegaconf import DictConfig, OmegaConf
 from atrous.checkpoints.foreign import SOURCES
 from atrous.commands.benchmark.command import SUITES
 from atrous.commands.prepare.command import TASKS
-from atrous.commands.search import ARCHITECTURE
 from atrous.commands.search.command import TASKS as SEARCH_TASKS
-from atrous.composition import register_resolvers
+from atrous.composition import ARCHITECTURE, register_resolvers
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

@@ -285,6 +285,7 @@ PAPERS: dict[str, Recipe] = {
     ),
 }
 OURS = (
+    "auto_deeplab_camvid",
     "auto_deeplab_shapes",
     "deeplabv3plus_efficientnet_lite0_camvid",
     "deeplabv3plus_efficientnet_lite0_camvid_30min",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +27,7 @@ from atrous.commands.search.tasks.decode import _hold
 from atrous.commands.train import command as train
 from atrous.composition.architecture_search import as_training
 from atrous.composition.parts import build_data
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, RunInterrupted
 from atrous.models.nas import Architecture, Genotype, Trellis
 from atrous.models.nas.decoding import decode
 from atrous.training import ArchitectureSearch
@@ -85,7 +88,7 @@ class KilledError(Exception):
     pass
 
 
-def watched(config: DictConfig, watch: Watch) -> None:
+def watched(config: DictConfig, watch: Callback) -> None:
     """Search, with a callback of ours."""
     build_trainer = train.build_trainer
 
@@ -201,6 +204,44 @@ def test_a_resumed_search_equals_an_uninterrupted_one(step: int, sampling: str, 
         for config in (whole, broken)
     ]
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("options", [(), ("search.strategy=random", "search.sampling=gumbel")])
+def test_a_search_can_be_made_longer(
+    options: tuple[str, ...], tiny: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(tiny(*options, *PLAIN).paths.run)
+    search_architecture(tiny(*options, *PLAIN))
+    search_architecture(tiny(*options, *PLAIN, "search.epochs=6", "ckpt_path=last"))
+    assert "trainer.max_steps grows from 12 to 18" in capsys.readouterr().out
+    assert last(run)["global_step"] == 18
+    with pytest.raises(AtrousError, match=r"trainer\.max_steps was 18, now 12"):
+        search_architecture(tiny(*options, *PLAIN, "ckpt_path=last"))
+
+
+class Terminate(Callback):
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_what_a_stopped_search_says_continues_it(
+    tiny: Compose, command: Command, repository: Path, tmp_path: Path
+) -> None:
+    """And ``train.py``, which cannot, names the same command."""
+    config = tiny(*PLAIN)
+    with pytest.raises(RunInterrupted) as stop:
+        watched(config, Terminate())
+    said = re.search(r"`python src/(search\.py .*)` resumes from step 2", str(stop.value))
+    assert said is not None, str(stop.value)
+    script, *words = shlex.split(said[1])
+    refused = command("train.py", words[-1], cwd=tmp_path)
+    assert f"continue with `python src/{said[1]}`" in refused.stderr
+    before = sorted((repository / "logs").rglob("*"))
+    done = command(script, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted((repository / "logs").rglob("*")) == before, "nothing is written but into the folder of the run"
+    assert last(Path(config.paths.run))["global_step"] == 12
 
 
 @pytest.mark.long

@@ -24,11 +24,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.commands.benchmark.history import append
-from atrous.commands.search import ARCHITECTURE
 from atrous.commands.search import command as search_command
 from atrous.commands.search.architecture import search_architecture
 from atrous.commands.train import command as train
-from atrous.composition import continue_recorded_run
+from atrous.composition import ARCHITECTURE, continue_recorded_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

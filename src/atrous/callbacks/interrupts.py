@@ -12,7 +12,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from atrous.callbacks.resume_point import ResumePoint
 from atrous.errors import RunInterrupted
-from atrous.places import command
 
 
 class Interrupts(Callback):
@@ -20,9 +19,13 @@ class Interrupts(Callback):
 
     Training stops after the next optimizer step. If a validation follows that step, or is already running, the resume
     point is the one written one step before it: the whole validation is repeated, along with its step.
+
+    Args:
+        resume_with: The command that a run is resumed with, before its ``ckpt_path``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, resume_with: str) -> None:
+        self._resume_with = resume_with
         self._signal: signal.Signals | None = None
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -99,7 +102,7 @@ class Interrupts(Callback):
         run = saved[0].path.parent.parent
         self._stop(
             trainer,
-            f"at step {trainer.global_step}; `{command('train')} {shlex.quote(f'ckpt_path={run}')}` resumes from step "
+            f"at step {trainer.global_step}; `{self._resume_with} {shlex.quote(f'ckpt_path={run}')}` resumes from step "
             f"{saved[0].saved_step}",
         )
 

@@ -32,6 +32,8 @@ MAY_CHANGE = (
     "trainer.num_nodes",
     "trainer.strategy",
     "trainer.sync_batchnorm",
+    # what trainer.max_steps says too
+    "search.epochs",
     # what is shown and how often
     "logger",
     "callbacks.progress",

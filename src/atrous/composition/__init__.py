@@ -7,14 +7,16 @@ from omegaconf import DictConfig as Config
 
 from atrous.composition.build import build, plain, require_types
 from atrous.composition.compose import compose, compose_again
-from atrous.composition.continuation import continue_recorded_run
+from atrous.composition.continuation import ARCHITECTURE, command_to_continue, continue_recorded_run
 from atrous.composition.entry_point import entry_point
 from atrous.composition.exits import exit_with_one_sentence
 from atrous.composition.resolvers import register_resolvers
 
 __all__ = [
+    "ARCHITECTURE",
     "Config",
     "build",
+    "command_to_continue",
     "compose",
     "compose_again",
     "continue_recorded_run",

@@ -48,8 +48,6 @@ def as_training(config: DictConfig) -> DictConfig:
     epoch = cast(SearchDataModule, build_data(training.data)).steps_per_epoch
     training.validate_every = epoch if every is None else every
     training.trainer.max_steps = training.search.epochs * epoch
-    learns_from = training.trainer.max_steps
-    if training.search.strategy == "gradient":
-        learns_from = training.search.warmup_epochs * epoch
-    training.data.architecture_from = learns_from
+    learns = training.search.strategy == "gradient"
+    training.data.architecture_from = training.search.warmup_epochs * epoch if learns else None
     return training

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,22 @@ from hydra.errors import HydraException
 
 from atrous.composition.compose import compose, quoted
 from atrous.errors import AtrousError
-from atrous.places import CONFIGURATION
+from atrous.places import CONFIGURATION, command
 from atrous.runs import CHECKPOINTS, checkpoint_to_continue, newest_run
 
 if TYPE_CHECKING:
     from atrous.checkpoints.card import Card
 
+ARCHITECTURE = "auto_deeplab"
+"""The task of ``search`` that is a training, and continues like one."""
 
-def continue_recorded_run(argv: Sequence[str], *, config_name: str = "train", runs: str = "train") -> list[str]:
+
+def command_to_continue(recipe: Mapping[str, Any]) -> str:
+    """The command that a run of this configuration goes on with, before its ``ckpt_path``."""
+    return f"{command('search')} task={ARCHITECTURE}" if "search" in recipe else command("train")
+
+
+def continue_recorded_run(argv: Sequence[str], *, config_name: str = "train") -> list[str]:
     """Complete the command line of a resumed run with its original overrides.
 
     ``ckpt_path=last`` becomes the file that it means. New overrides replace the original ones; whether
@@ -30,10 +39,9 @@ def continue_recorded_run(argv: Sequence[str], *, config_name: str = "train", ru
     Args:
         argv: Arguments without the program's name.
         config_name: The configuration that the command line is about.
-        runs: Folder of its runs under ``paths.logs``.
 
     Raises:
-        AtrousError: There is nothing to continue, or the record names code.
+        AtrousError: There is nothing to continue, it is of another command, or the record names code.
     """
     try:
         arguments = get_args_parser().parse_args(list(argv))
@@ -46,21 +54,27 @@ def continue_recorded_run(argv: Sequence[str], *, config_name: str = "train", ru
     from atrous.checkpoints.resume import read_starting_point  # only who continues a run waits for PyTorch here
 
     wanted = str([*asked.values()][-1])
-    path = _newest_run(arguments.overrides, config_name, runs) if wanted == "last" else Path(wanted)
+    path = _newest_run(arguments.overrides, config_name) if wanted == "last" else Path(wanted)
     path = checkpoint_to_continue(path).absolute()
     kept = [word for word in argv if word not in asked]
-    recorded = _recorded_overrides(read_starting_point(path).card, besides=said)
+    card = read_starting_point(path).card
+    if ("search" in card.recipe) != (config_name != "train"):
+        raise AtrousError(
+            f"another command wrote {path}: continue with `{command_to_continue(card.recipe)} "
+            f"{shlex.quote(f'ckpt_path={path.parent.parent}')}`"
+        )
+    recorded = _recorded_overrides(card, besides=said)
     return [*kept, f"ckpt_path={quoted(str(path))}", *recorded]
 
 
-def _newest_run(words: Sequence[str], config_name: str, folder: str) -> Path:
+def _newest_run(words: Sequence[str], config_name: str) -> Path:
     """Folder of the newest run with the name that a command line gives."""
     with compose(config_name, words) as config:
-        name, runs = config.name, Path(config.paths.logs) / folder / str(config.name)
+        name, runs = config.name, Path(config.paths.runs) / str(config.name)
     run = newest_run(runs)
     if run is None:
         raise AtrousError(
-            f"ckpt_path=last found no run of {name!r} under {config.paths.logs}: start it without ckpt_path, or give "
+            f"ckpt_path=last found no run of {name!r} under {runs.parent}: start it without ckpt_path, or give "
             "name=<that of the run>"
         )
     if not (run / CHECKPOINTS / "last.ckpt").is_file():

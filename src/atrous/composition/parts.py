@@ -19,6 +19,7 @@ from atrous.checkpoints.recipe import build_data_module, without_initial_weights
 from atrous.checkpoints.resume import StartingPoint, read_starting_point
 from atrous.checkpoints.transfer import transfer_weights
 from atrous.composition.build import build, plain
+from atrous.composition.continuation import command_to_continue
 from atrous.data import SegmentationDataModule
 from atrous.errors import AtrousError, require_range
 from atrous.models import Segmentor
@@ -155,7 +156,7 @@ def build_trainer(config: DictConfig, *others: Callback) -> pl.Trainer:
         settings["sync_batchnorm"] = False  # Lightning's own
     settings |= {
         "logger": loggers or False,
-        "callbacks": [*others, *callbacks, Interrupts()],
+        "callbacks": [*others, *callbacks, Interrupts(command_to_continue(config))],
         "plugins": plugins,
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),

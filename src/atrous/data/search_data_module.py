@@ -21,11 +21,11 @@ class SearchDataModule(SegmentationDataModule):
     """Gives batches of both halves of the training data: ``{"weights": ..., "architecture": ... or None}``.
 
     Args:
-        architecture_from: Steps after which the second half is read too.
+        architecture_from: Steps after which the second half is read too; ``None`` for never.
         options: Those of ``SegmentationDataModule``.
     """
 
-    def __init__(self, *, architecture_from: int = 0, **options: Any) -> None:
+    def __init__(self, *, architecture_from: int | None = 0, **options: Any) -> None:
         super().__init__(**options)
         self.architecture_from = architecture_from
 
@@ -57,7 +57,8 @@ class SearchDataModule(SegmentationDataModule):
             )
             for number, half in enumerate(of)
         ]
-        pairs = PairedStream(*streams, of=of, second_from=self.architecture_from * accumulate)
+        begins = None if self.architecture_from is None else self.architecture_from * accumulate
+        pairs = PairedStream(*streams, of=of, second_from=begins)
         options = {**self._loader_options(), "collate_fn": _collate_or_error}
         return ResumableLoader(_AugmentedPairs(dataset, self._augment, self.seed), batch_sampler=pairs, **options)
 

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from atrous.composition import continue_recorded_run, entry_point, exit_with_one_sentence
-
-ARCHITECTURE = "auto_deeplab"
-"""The task that is a training."""
+from atrous.composition import ARCHITECTURE, continue_recorded_run, entry_point, exit_with_one_sentence
 
 _CONFIGURATION = f"search_{ARCHITECTURE}"
 _search = entry_point("search", "atrous.commands.search.command:search")
@@ -23,5 +20,5 @@ def main() -> None:
         _search()
         return
     continued = exit_with_one_sentence(continue_recorded_run)
-    sys.argv[1:] = continued(sys.argv[1:], config_name=_CONFIGURATION, runs="search")
+    sys.argv[1:] = continued(sys.argv[1:], config_name=_CONFIGURATION)
     _search_architecture()

@@ -11,6 +11,7 @@ from atrous.commands.train.command import train
 from atrous.composition import Config
 from atrous.composition.architecture_search import as_training
 from atrous.memory import peak_memory
+from atrous.places import command
 from atrous.terminal import open_console, say
 
 
@@ -22,5 +23,5 @@ def search_architecture(config: Config) -> None:
         return
     memory = torch.cuda.max_memory_allocated(task.device) if task.device.type == "cuda" else peak_memory()
     found, console = Path(config.paths.run) / "genotype.yaml", open_console()
-    say(console, f"genotype written to {found}: python src/train.py model=auto_deeplab backbone.genotype={found}")
+    say(console, f"genotype written to {found}: {command('train')} model=auto_deeplab backbone.genotype={found}")
     say(console, f"{time.perf_counter() - began:.0f} s, at most {memory / 2**30:.2f} GiB of memory")

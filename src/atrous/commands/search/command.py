@@ -6,8 +6,8 @@ import importlib
 import sys
 from pathlib import Path
 
-from atrous.commands.search import ARCHITECTURE, tasks
-from atrous.composition import Config, plain, require_types
+from atrous.commands.search import tasks
+from atrous.composition import ARCHITECTURE, Config, plain, require_types
 from atrous.errors import AtrousError
 from atrous.runs import locked
 from atrous.signatures import require_arguments

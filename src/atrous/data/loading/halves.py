@@ -49,7 +49,7 @@ class PairedStream(Sampler[list[Pair]]):
         first: Stream over the first half.
         second: Stream over the second half, of the same batches and chunks.
         of: Indices of the two halves in the data set.
-        second_from: Batches after which the second half is drawn too.
+        second_from: Batches after which the second half is drawn too; ``None`` for never.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PairedStream(Sampler[list[Pair]]):
         second: TrainingStream,
         *,
         of: tuple[Sequence[int] | NDArray[np.int64], Sequence[int] | NDArray[np.int64]],
-        second_from: int = 0,
+        second_from: int | None = 0,
     ) -> None:
         self.streams = (first, second)
         self.of = of
@@ -81,8 +81,9 @@ class PairedStream(Sampler[list[Pair]]):
     def __iter__(self) -> Iterator[list[Pair]]:
         """Yield the batches from ``position`` to the end of its chunk."""
         for batch, (first, second) in enumerate(zip(*self.streams, strict=True), start=self.position):
+            both = self.second_from is not None and batch >= self.second_from
             yield [
-                Pair(self._draw(0, one), self._draw(1, other) if batch >= self.second_from else None)
+                Pair(self._draw(0, one), self._draw(1, other) if both else None)
                 for one, other in zip(first, second, strict=True)
             ]
 
