@@ -56,6 +56,7 @@ OPTIONS = (
 
 
 PLAIN = ("callbacks.panels=null", "callbacks.report=null")
+PARTIAL = "search.partial_channels=2"
 
 
 @pytest.fixture
@@ -114,7 +115,9 @@ def decoded(checkpoint: dict[str, Any]) -> Genotype:
     return decode(architecture)
 
 
-@pytest.mark.parametrize("options", [(), ("search.sampling=gumbel",), ("search.partial_channels=2",)])
+@pytest.mark.parametrize(
+    "options", [(), *(pytest.param((each,), marks=pytest.mark.long) for each in ("search.sampling=gumbel", PARTIAL))]
+)
 def test_a_search_from_end_to_end(options: tuple[str, ...], tiny: Compose, capsys: pytest.CaptureFixture[str]) -> None:
     config, watch = tiny(*options), Watch()
     watched(config, watch)
@@ -181,7 +184,9 @@ def test_what_was_found_can_be_trained_and_what_was_searched_be_scored(tiny: Com
         assert 0 <= scores["miou"] <= 1
 
 
-@pytest.mark.parametrize(("step", "sampling"), [(2, "all"), (8, "all"), (8, "gumbel")])
+@pytest.mark.parametrize(
+    ("step", "sampling"), [pytest.param(2, "all", marks=pytest.mark.long), (8, "all"), (8, "gumbel")]
+)
 def test_a_resumed_search_equals_an_uninterrupted_one(step: int, sampling: str, tiny: Compose, tmp_path: Path) -> None:
     options = (f"search.sampling={sampling}", "callbacks.last.every=1", *PLAIN, f"paths.logs={tmp_path / 'logs'}")
     whole, broken = tiny(*options, run="whole"), tiny(*options, run="broken")
@@ -206,7 +211,9 @@ def test_a_resumed_search_equals_an_uninterrupted_one(step: int, sampling: str, 
     assert written[0] == written[1]
 
 
-@pytest.mark.parametrize("options", [(), ("search.strategy=random", "search.sampling=gumbel")])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("search.strategy=random", "search.sampling=gumbel"), marks=pytest.mark.long)]
+)
 def test_a_search_can_be_made_longer(
     options: tuple[str, ...], tiny: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -260,6 +267,40 @@ def test_a_killed_search_continues_with_ckpt_path_last(
     one, other = (last(next((tmp_path / logs).rglob("last.ckpt")).parent.parent) for logs in ("whole", "broken"))
     for name, tensor in one["state_dict"].items():
         assert torch.equal(tensor, other["state_dict"][name]), name
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_search_beside_its_baselines(command: Command, tmp_path: Path) -> None:
+    """The comparison of docs/auto_deeplab.md in minutes, by its commands: every network learns, and each is another."""
+    small = ("data.dataset.size=64", "data.dataset.lengths={train: 64, val: 16, test: 2}", "augment.crop_size=65")
+    common = (*small, "trainer.precision=32-true", "callbacks.panels=null")
+
+    def call(script: str, *words: str) -> None:
+        done = command(script, *words, f"paths.logs={tmp_path / 'logs'}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+    call("search.py", "task=auto_deeplab", "search_preset=shapes", "search.epochs=3", "search.warmup_epochs=1", *common)
+    (found,) = tmp_path.rglob("genotype.yaml")
+    call("search.py", "task=baseline", "baseline.layers=4", "baseline.blocks=2", "baseline.output=random.yaml")
+    for operation in ("skip", "separable_3x3"):
+        words = (f"baseline.genotype={found}", f"baseline.operation={operation}", f"baseline.output={operation}.yaml")
+        call("search.py", "task=baseline", *words)
+    genotypes = {"found": str(found), "paper": None}
+    genotypes |= {name: str(tmp_path / f"{name}.yaml") for name in ("random", "skip", "separable_3x3")}
+
+    accuracy, parameters = {}, {}
+    for name, genotype in genotypes.items():
+        chosen = () if genotype is None else (f"backbone.genotype={genotype}",)
+        words = ("trainer.max_steps=100", "validate_every=100", f"name={name}")
+        call("train.py", "experiment=auto_deeplab_shapes", *chosen, *words, *common)
+        (written,) = (tmp_path / "logs" / "train" / name).rglob("summary.json")
+        summary = json.loads(written.read_text(encoding="utf-8"))
+        accuracy[name] = summary["scores"][0]["mean_accuracy"]
+        parameters[name] = int(summary["facts"]["trained parameters"].replace(",", ""))
+    assert min(accuracy.values()) > 1 / 8 + 0.02, "one class everywhere has an eighth"
+    assert len(set(accuracy.values())) == len(accuracy)
+    assert parameters["skip"] < parameters["separable_3x3"] < parameters["paper"]
 
 
 SPY = """

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
+import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import BoxStyle, ConnectionStyle, Rectangle
@@ -33,60 +36,45 @@ def operations_figure(weights: Tensor, genotype: Genotype, *, title: str = "alph
         genotype: What they decode to.
         title: Heading.
     """
-    percent = (100 * weights).numpy(force=True)
     edges = edges_of(len(genotype.blocks))
+    rows = [f"block {block + 1} from {source_name(source)}" for block, source in edges]
+    decoded = {
+        (edges.index((block, branch.source)), list(Operation).index(branch.operation))
+        for block, branches in enumerate(genotype.blocks)
+        for branch in branches
+    }
     figure = new_figure(6.4, 1.4 + 0.26 * len(edges))
-    axes = figure.add_subplot()
-    axes.imshow(percent, cmap="Blues", vmin=0, vmax=max(25.0, percent.max()), aspect="auto")
-    for row in range(len(edges)):
-        for column in range(len(Operation)):
-            color = "white" if percent[row, column] > 0.6 * max(25.0, percent.max()) else INK
-            axes.text(column, row, f"{percent[row, column]:.0f}", ha="center", va="center", fontsize=6.5, color=color)
-    for block, branches in enumerate(genotype.blocks):
-        for branch in branches:
-            row, column = edges.index((block, branch.source)), list(Operation).index(branch.operation)
-            axes.add_patch(_frame(column, row))
-    axes.set_xticks(range(len(Operation)), [_SHORT[kind] for kind in Operation], fontsize=8)
-    axes.set_yticks(
-        range(len(edges)), [f"block {block + 1} from {source_name(source)}" for block, source in edges], fontsize=8
-    )
-    axes.tick_params(length=0, colors=INK)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes = _heat_map(figure, weights, rows, [_SHORT[kind] for kind in Operation], decoded)
     axes.set_title(f"{title}: weights of the operations, in %", loc="left", fontsize=11, color=INK)
     return figure
 
 
 def paths_figure(weights: Tensor, genotype: Genotype, *, title: str = "beta") -> Figure:
-    """Draw the trellis with the weight of every step, in %, and the path that is decoded.
+    """Draw the weight of every step from one layer to the next, in %; frames show the path that is decoded.
 
     Args:
         weights: Layers but the last × strides × next stride (half, the same, twice).
         genotype: What they decode to.
         title: Heading.
     """
-    figure = new_figure(max(5.0, 0.75 * len(genotype.strides) + 1.5), 3.4)
-    axes = figure.add_subplot()
-    shares = weights.tolist()
-
-    def share(layer: int, stride: int, after: int) -> float:
-        return float(shares[layer][STRIDES.index(stride)][neighbors(stride).index(after)])
-
-    _draw_trellis(axes, genotype)
-    for layer, stride, after in _steps(Trellis(len(genotype.strides))):
-        weight = share(layer, stride, after)
-        axes.plot([layer, layer + 1], [_row(stride), _row(after)], color=BLUE, linewidth=0.3 + 4 * weight, alpha=0.6)
-        axes.text(
-            layer + 0.32,
-            _row(stride) + 0.32 * (_row(after) - _row(stride)) - 0.07,
-            f"{100 * weight:.0f}",
-            fontsize=6,
-            color=INK,
-            ha="center",
-            bbox={"boxstyle": BoxStyle.Square(pad=0.05), "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
-            zorder=5,
-        )
-    axes.set_title(f"{title}: weights of going on, in %", loc="left", fontsize=11, color=INK)
+    layers = len(genotype.strides) - 1
+    steps = [(stride, after) for stride in STRIDES for after in neighbors(stride) if after in STRIDES]
+    table = torch.full((len(steps), layers), torch.nan)
+    for layer, stride, after in _steps(Trellis(layers + 1)):
+        row = steps.index((stride, after))
+        table[row, layer] = weights[layer, STRIDES.index(stride), neighbors(stride).index(after)]
+    path = enumerate(itertools.pairwise(genotype.strides))
+    figure = new_figure(2.0 + 0.5 * layers, 1.6 + 0.26 * len(steps))
+    axes = _heat_map(
+        figure,
+        table,
+        [f"{stride} to {after}" for stride, after in steps],
+        [str(layer + 1) for layer in range(layers)],
+        {(steps.index(step), layer) for layer, step in path},
+    )
+    axes.set_xlabel("after layer", fontsize=8.5, color=INK)
+    axes.set_ylabel("stride", fontsize=8.5, color=INK)
+    axes.set_title(f"{title}: weights of the steps, in %", loc="left", fontsize=11, color=INK)
     return figure
 
 
@@ -110,6 +98,26 @@ def genotype_figure(genotype: Genotype, *, title: str = "") -> Figure:
     if title:
         figure.suptitle(title, fontsize=11, color=INK, x=0.01, ha="left")
     return figure
+
+
+def _heat_map(
+    figure: Figure, weights: Tensor, rows: list[str], columns: list[str], framed: set[tuple[int, int]]
+) -> Axes:
+    """Weights in %, empty where they are not a number, with frames around some."""
+    percent = (100 * weights).numpy(force=True)
+    axes = figure.add_subplot()
+    top = max(25.0, np.nanmax(percent))
+    axes.imshow(percent, cmap="Blues", vmin=0, vmax=top, aspect="auto")
+    for (row, column), value in np.ndenumerate(percent):
+        if not np.isnan(value):
+            color = "white" if value > 0.6 * top else INK
+            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6.5, color=color)
+    for row, column in framed:
+        axes.add_patch(_frame(column, row))
+    axes.set_xticks(range(len(columns)), columns, fontsize=8)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    _bare(axes)
+    return axes
 
 
 def _draw_trellis(axes: Axes, genotype: Genotype) -> None:
