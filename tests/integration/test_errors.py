@@ -63,7 +63,7 @@ def test_unreadable_image(composed: Compose, voc_folder: Path) -> None:
     path = voc_folder / "JPEGImages" / "2008_000003.jpg"
     for workers in (0, 1):
         root = ("data=voc", f"data.root={voc_folder}", "backbone.pretrained=false", f"data.num_workers={workers}")
-        assert mistake(composed, *root).startswith(f"{path}: image cannot be read, the file is not a picture")
+        assert mistake(composed, *root).startswith(f"{path}: image cannot be read: not a picture")
 
 
 def test_weights_without_a_network(composed: Compose, voc_folder: Path) -> None:

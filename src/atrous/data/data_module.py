@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from atrous.data.loading.sampling import (
     SampleLoader,
     TrainingStream,
 )
+from atrous.data.sets import Mix
 from atrous.data.statistics import ClassCounts, count_classes
 from atrous.errors import AtrousError, require_range
 
@@ -48,6 +50,7 @@ class SegmentationDataModule(LightningDataModule):
         repeat_threshold: Draw images of classes that occur in a smaller share of the images more often; see
             ``image_repeats``.
         repeat_classes: Draws per pass of the images of some classes; see ``image_repeats``.
+        parts: Of a mixed data set, the weight of each part: how many of its images are drawn for those of the others.
         statistics: Folder in which counts of the masks are kept for later runs; ``None`` to count each time.
 
     Raises:
@@ -70,6 +73,7 @@ class SegmentationDataModule(LightningDataModule):
         seed: int = 0,
         repeat_threshold: float | None = None,
         repeat_classes: Mapping[str, int] | None = None,
+        parts: Mapping[str, float] | None = None,
         statistics: str | Path | None = None,
     ) -> None:
         super().__init__()
@@ -88,6 +92,7 @@ class SegmentationDataModule(LightningDataModule):
         self.seed = seed
         self.repeat_threshold = repeat_threshold
         self.repeat_classes = repeat_classes
+        self.parts = parts
         self.statistics = statistics
         self._loaded: dict[str, SegmentationDataset] = {}
         self._counts: dict[str, ClassCounts] = {}
@@ -162,14 +167,16 @@ class SegmentationDataModule(LightningDataModule):
         return SampleLoader(_Whole(dataset), batch_sampler=batches, **self._loader_options())
 
     def _repeats(self) -> list[float] | None:
-        if self.repeat_threshold is None and not self.repeat_classes:
-            return None
-        return image_repeats(
-            self.class_counts("train").occurs,
-            self.label_space,
-            threshold=self.repeat_threshold,
-            classes=self.repeat_classes,
-        )
+        factors = []
+        if self.parts:
+            dataset = self.dataset("train")
+            if not isinstance(dataset, Mix):
+                raise AtrousError(f"data.parts={dict(self.parts)} are of a mixed data set: choose data=mix")
+            factors.append(dataset.repeats(self.parts))
+        if self.repeat_threshold is not None or self.repeat_classes:
+            occurs, classes = self.class_counts("train").occurs, self.repeat_classes
+            factors.append(image_repeats(occurs, self.label_space, threshold=self.repeat_threshold, classes=classes))
+        return [math.prod(each) for each in zip(*factors, strict=True)] if factors else None
 
     def _training_shard(self) -> tuple[int, int, int]:
         """The same as ``_shard``, once a batch can be shared among all devices."""

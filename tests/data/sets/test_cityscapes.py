@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from atrous.data.sets.cityscapes import CITYSCAPES, Cityscapes
 from atrous.errors import AtrousError
@@ -21,6 +22,25 @@ def test_frames_of_all_cities(cityscapes_folder: Path, split: str, length: int) 
     data = Cityscapes(split, root=cityscapes_folder)
     assert len(data) == length
     assert all(data[index].image.shape == (32, 64, 3) for index in range(length))
+
+
+@pytest.mark.parametrize(
+    ("split", "fine", "coarse"), [("train_extra", 0, 2), ("train_coarse", 0, 2), ("trainval_extra", 3, 2)]
+)
+def test_coarse_annotations(cityscapes_folder: Path, split: str, fine: int, coarse: int) -> None:
+    for part, city in (("train_extra", "augsburg"), ("train", "aachen")):
+        for number in range(2):
+            name = f"{city}_{number:06d}_000019"
+            (cityscapes_folder / "gtCoarse" / part / city).mkdir(parents=True, exist_ok=True)
+            mask = np.full((32, 64), 7 + number, dtype=np.uint8)
+            Image.fromarray(mask).save(cityscapes_folder / f"gtCoarse/{part}/{city}/{name}_gtCoarse_labelIds.png")
+    for image in sorted((cityscapes_folder / "leftImg8bit" / "train" / "aachen").iterdir()):
+        copy = cityscapes_folder / "leftImg8bit" / "train_extra" / "augsburg" / image.name.replace("aachen", "augsburg")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, copy)
+    data = Cityscapes(split, root=cityscapes_folder)
+    classes = [set(np.unique(data.mask(index))) for index in range(len(data))]
+    assert classes == [{*range(19), 255}] * fine + [{0}, {1}][:coarse]
 
 
 def test_label_ids_become_train_ids_and_the_rest_void(cityscapes_folder: Path) -> None:
@@ -42,7 +62,9 @@ def test_class_names() -> None:
 
 
 def test_mistakes_are_explained(cityscapes_folder: Path) -> None:
-    with pytest.raises(AtrousError, match=r"unknown split 'fine'; choose one of train, val, trainval, test"):
+    with pytest.raises(
+        AtrousError, match=r"unknown split 'fine'; choose one of train, val, trainval, test, train_extra"
+    ):
         Cityscapes("fine", root=cityscapes_folder)
     with pytest.raises(AtrousError, match=r"no Cityscapes in .*expected leftImg8bit and gtFine"):
         Cityscapes("val", root=cityscapes_folder / "gtFine")
@@ -52,6 +74,13 @@ def test_mistakes_are_explained(cityscapes_folder: Path) -> None:
     shutil.rmtree(cityscapes_folder / "leftImg8bit" / "val")
     with pytest.raises(AtrousError, match=r"no frame in .*unpack leftImg8bit_trainvaltest\.zip in"):
         Cityscapes("val", root=cityscapes_folder)
+    with pytest.raises(
+        AtrousError, match=r"expected leftImg8bit and gtCoarse .*leftImg8bit_trainextra\.zip and gtCoarse"
+    ):
+        Cityscapes("train_extra", root=cityscapes_folder)
+    (cityscapes_folder / "gtCoarse").mkdir()
+    with pytest.raises(AtrousError, match=r"no frame in .*unpack leftImg8bit_trainextra\.zip in"):
+        Cityscapes("train_extra", root=cityscapes_folder)
 
 
 def test_the_empty_masks_of_test_are_not_read(cityscapes_folder: Path) -> None:

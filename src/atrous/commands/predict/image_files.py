@@ -12,8 +12,8 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
+from atrous.data.decoding import decode_image
 from atrous.errors import AtrousError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
@@ -88,48 +88,17 @@ def find_images(given: str, *, output: Path) -> FoundImages:
 
 
 def read_rgb(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
-    """Read an image as uint8 H×W×3 RGB.
-
-    Gray and palette images are converted, 16-bit gray is scaled to 8 bit, and transparency is dropped, as in training.
-    Of a photograph with its preview (MPO, which many cameras write as ``.jpg``) the photograph is read.
-
-    Args:
-        path: The file.
-        upright: Turn it as its EXIF tag says; otherwise it keeps the pixel grid that is stored.
+    """Read an image as uint8 H×W×3 RGB; see ``decode_image``.
 
     Raises:
-        AtrousError: The file cannot be decoded, or holds several pictures; the message says why but does not name the
-            file.
+        AtrousError: The file cannot be read or decoded; the message says why but does not name the file.
     """
     try:
-        with Image.open(path) as opened:
-            frames = getattr(opened, "n_frames", 1)
-            if frames > 1 and opened.format != "MPO":
-                raise AtrousError(
-                    f"it holds {frames} frames or pages; save the one that you mean as a picture of its own"
-                )
-            image = ImageOps.exif_transpose(opened) if upright else opened
-            if image.mode == "F":
-                raise AtrousError("floating-point pixels have no known range; convert the file to 8 bit")
-            if image.mode.startswith("I"):
-                return _from_16_bit(np.asarray(image))
-            image.info.pop("transparency", None)
-            return np.asarray(image.convert("RGB"), dtype=np.uint8)
-    except AtrousError:
-        raise
+        return decode_image(path.read_bytes(), upright=upright)
     except FileNotFoundError:
         raise AtrousError("the file is gone") from None
-    except UnidentifiedImageError:
-        raise AtrousError("not a picture in a known format") from None
-    except Exception as error:  # decoders can raise anything on broken files
-        raise AtrousError(f"cannot be decoded ({error or type(error).__name__})") from error
-
-
-def _from_16_bit(gray: NDArray[np.generic]) -> NDArray[np.uint8]:
-    values = gray.astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise AtrousError("32-bit pixels have no known range; convert the file to 8 bit")
-    return np.repeat(((values + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
+    except OSError as error:
+        raise AtrousError(f"cannot be read ({error.strerror or error})") from error
 
 
 def _walk(folder: Path) -> Iterator[Path]:

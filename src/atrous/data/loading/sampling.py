@@ -40,8 +40,8 @@ class TrainingStream(Sampler[list[Draw]]):
         seed: Seed of the shuffling.
         rank: This process.
         world_size: Number of processes.
-        repeats: How often a pass draws each sample, at least once; ``None`` for once. Of 2.3 a pass draws 2, and
-            with a probability of 0.3 one more, as LVIS rounds its repeat factors.
+        repeats: How often a pass draws each sample; ``None`` for once. Of 2.3 a pass draws 2, and with a probability
+            of 0.3 one more, as LVIS rounds its repeat factors.
     """
 
     def __init__(

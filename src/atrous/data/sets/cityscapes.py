@@ -1,8 +1,9 @@
-"""Cityscapes with fine annotations: 19 classes, 2048x1024 frames of driving scenes."""
+"""Cityscapes, with fine and coarse annotations: 19 classes, 2048x1024 frames of driving scenes."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from atrous.data.label_space import LabelSpace
 from atrous.data.sets.files import ImageMaskFiles, find_folder
@@ -40,17 +41,39 @@ CITYSCAPES = LabelSpace(
 )
 """The 19 classes that are scored, as train ids; the other label ids are void."""
 
-_PARTS_OF_SPLIT = {"train": ("train",), "val": ("val",), "trainval": ("train", "val"), "test": ("test",)}
-_IMAGE_END, _MASK_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
+_FINE, _COARSE = "gtFine", "gtCoarse"
+
+
+class _Part(NamedTuple):
+    """Frames of one folder of ``leftImg8bit``, with one kind of annotation."""
+
+    frames: str
+    annotations: str = _FINE
+
+
+_TRAIN, _VAL, _EXTRA = _Part("train"), _Part("val"), _Part("train_extra", _COARSE)
+_PARTS_OF_SPLIT: dict[str, tuple[_Part, ...]] = {
+    "train": (_TRAIN,),
+    "val": (_VAL,),
+    "trainval": (_TRAIN, _VAL),
+    "test": (_Part("test"),),
+    "train_extra": (_EXTRA,),
+    "train_coarse": (_Part("train", _COARSE),),
+    "trainval_extra": (_TRAIN, _VAL, _EXTRA),
+}
+_IMAGE_END, _IMAGES = "_leftImg8bit.png", "leftImg8bit"
+_ARCHIVES = {"train_extra": "leftImg8bit_trainextra.zip"}
 
 
 class Cityscapes(ImageMaskFiles):
-    """Cityscapes in its own layout: ``leftImg8bit/<split>/<city>`` and ``gtFine/<split>/<city>``.
+    """Cityscapes in its own layout: ``<part>/<city>`` in ``leftImg8bit``, ``gtFine`` and ``gtCoarse``.
 
     Args:
         split: "train" (2,975 frames), "val" (500), "trainval" (both) or "test" (1,525), whose masks the test server
-            keeps: those in ``gtFine/test`` hold nothing.
-        root: The folder that holds ``leftImg8bit`` and ``gtFine``, or one that holds it as ``cityscapes`` or
+            keeps: those in ``gtFine/test`` hold nothing. With coarse annotations "train_extra" (19,998 frames more),
+            "train_coarse" (those of "train"), and "trainval_extra": "trainval" with fine and "train_extra" with coarse
+            ones, on which entries to the test server were trained (DeepLabv3+ §4.4).
+        root: The folder that holds ``leftImg8bit`` and the annotations, or one that holds it as ``cityscapes`` or
             ``Cityscapes``.
 
     Raises:
@@ -63,23 +86,26 @@ class Cityscapes(ImageMaskFiles):
         folder = find_folder(
             root,
             ("cityscapes", "Cityscapes", ""),
-            holds=("leftImg8bit", "gtFine"),
+            holds=(_IMAGES, *sorted({part.annotations for part in _PARTS_OF_SPLIT[split]}, reverse=True)),
             name="Cityscapes",
             of="cityscapes",
-            otherwise="unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there or point data.root there",
+            otherwise="unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip there, for coarse annotations "
+            "leftImg8bit_trainextra.zip and gtCoarse.zip too, or point data.root there",
         )
         images: list[Path] = []
+        names: list[str] = []
+        masks: list[Path] = []
         for part in _PARTS_OF_SPLIT[split]:
-            found = sorted((folder / "leftImg8bit" / part).glob(f"*/*{_IMAGE_END}"))
+            found = sorted((folder / _IMAGES / part.frames).glob(f"*/*{_IMAGE_END}"))
             if not found:
+                archive = _ARCHIVES.get(part.frames, "leftImg8bit_trainvaltest.zip")
                 raise AtrousError(
-                    f"cityscapes: no frame in {folder / 'leftImg8bit' / part}: unpack leftImg8bit_trainvaltest.zip in "
-                    f"{folder}"
+                    f"cityscapes: no frame in {folder / _IMAGES / part.frames}: unpack {archive} in {folder}"
                 )
+            for image in found:
+                name = image.name.removesuffix(_IMAGE_END)
+                city = folder / part.annotations / part.frames / image.parent.name
+                masks.append(city / f"{name}_{part.annotations}_labelIds.png")
+                names.append(name)
             images += found
-        names = [image.name.removesuffix(_IMAGE_END) for image in images]
-        masks = [
-            folder / "gtFine" / image.parent.parent.name / image.parent.name / f"{name}{_MASK_END}"
-            for image, name in zip(images, names, strict=True)
-        ]
         super().__init__(CITYSCAPES, split, names=names, images=images, masks=None if split == "test" else masks)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from atrous.data.dataset import RawSample, SegmentationDataset
+from atrous.data.decoding import decode_ids, decode_image, image_size
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
 
@@ -84,43 +85,34 @@ def read_list(path: Path, *, of: str) -> list[str]:
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Read an image as uint8 HxWx3 RGB, pixels as stored: an orientation tag is not applied, since masks have none.
 
-    Pillow rather than OpenCV: the pixels are equal, but OpenCV decodes half a JPEG without an error.
-
     Raises:
         AtrousError: The file cannot be read or decoded; the sentence names it.
     """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise AtrousError(_unreadable("image", path, error)) from error
+    with _naming(path, "image"):
+        return decode_image(path.read_bytes())
 
 
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Read the ids in an 8-bit palette or grayscale PNG as uint8 HxW.
+def read_mask(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Read the ids in a palette or grayscale PNG as HxW.
 
     Raises:
         AtrousError: The file cannot be read, or its pixels are colors rather than ids; the sentence names it.
     """
+    with _naming(path, "mask"):
+        return decode_ids(path.read_bytes())
+
+
+@contextlib.contextmanager
+def _naming(path: Path, what: str) -> Iterator[None]:
+    """Put the file's name before what goes wrong with it."""
     try:
-        with Image.open(path) as mask:
-            mode = mask.mode
-            ids = np.asarray(mask, dtype=np.uint8) if mode in ("P", "L") else None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise AtrousError(_unreadable("mask", path, error)) from error
-    if ids is None:
-        raise AtrousError(
-            f"{path}: a mask must be an 8-bit palette or grayscale PNG of label ids, but its mode is {mode}"
-        )
-    return ids
-
-
-def _unreadable(what: str, path: Path, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{path}: no such {what}"
-    if isinstance(error, UnidentifiedImageError):
-        return f"{path}: {what} cannot be read, the file is not a picture in a known format; replace it"
-    return f"{path}: {what} cannot be read ({error}); replace the file"
+        yield
+    except FileNotFoundError as error:
+        raise AtrousError(f"{path}: no such {what}") from error
+    except OSError as error:
+        raise AtrousError(f"{path}: {what} cannot be read ({error.strerror or error}); replace the file") from error
+    except AtrousError as error:
+        raise AtrousError(f"{path}: {what} cannot be read: {error}") from error
 
 
 class ImageMaskFiles(SegmentationDataset):
@@ -182,12 +174,8 @@ class ImageMaskFiles(SegmentationDataset):
         Raises:
             AtrousError: The file cannot be read; the sentence names it.
         """
-        path = self.images[index]
-        try:
-            with Image.open(path) as image:
-                return image.height, image.width
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise AtrousError(_unreadable("image", path, error)) from error
+        with _naming(self.images[index], "image"):
+            return image_size(self.images[index])
 
     def fingerprint(self, *, images: bool = False) -> str:
         """Label space, split, and path, size and modification time of every file; none is read."""
