@@ -8,12 +8,14 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 Item = TypeVar("Item")
@@ -80,6 +82,41 @@ def track(
         for item in items:
             yield item
             bars.update(task, advance=1, note="" if note is None else note(item))
+
+
+def track_bytes(
+    chunks: Iterable[bytes], description: str, *, done: int, total: int | None, console: Console | None = None
+) -> Iterator[bytes]:
+    """Pass on what arrives and show how many bytes there were: a bar in a terminal, a few plain lines in a log file.
+
+    Args:
+        chunks: What arrives.
+        description: What is done with it.
+        done: Bytes that were there before.
+        total: Bytes that there will be; ``None`` if nobody knows.
+        console: Where to show it; ``None`` for standard output.
+
+    Yields:
+        The chunks.
+    """
+    console = console or open_console()
+    if not console.is_terminal:
+        shown = -1
+        for chunk in chunks:
+            yield chunk
+            done += len(chunk)
+            tenth = 10 * done // total if total else 0
+            if tenth > shown:
+                share = f"{100 * done // total} % of " if total else ""
+                say(console, f"{description}: {share}{(total or done) / 2**20:.0f} MiB")
+                shown = tenth
+        return
+    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), *columns, console=console, refresh_per_second=4) as bars:
+        task = bars.add_task(description, total=total, completed=done)
+        for chunk in chunks:
+            yield chunk
+            bars.update(task, advance=len(chunk))
 
 
 class StageProgress:
