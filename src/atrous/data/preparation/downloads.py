@@ -53,8 +53,8 @@ def download(url: str, target: Path, *, md5: str, pause: float = 1.0) -> None:
     else:
         have = partial.stat().st_size if partial.exists() else 0
         raise AtrousError(
-            f"the transfer of {url} broke off {_ATTEMPTS} times, with {have} bytes so far: start again, it goes on from "
-            "there"
+            f"the transfer of {url} broke off {_ATTEMPTS} times, with {have} bytes so far: start again, it goes on "
+            "from there"
         )
     if digest(partial) != md5:
         partial.unlink()
