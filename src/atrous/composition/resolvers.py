@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +11,8 @@ from atrous.composition.exits import one_sentence
 from atrous.errors import AtrousError
 from atrous.places import CONFIGURATION, project
 from atrous.runs import claim_folder, run_of
+
+_DATA_SETS = CONFIGURATION / "data"
 
 
 def register_resolvers() -> None:
@@ -45,18 +46,17 @@ def _of_each(parts: Mapping[str, float] | None, key: str) -> DictConfig:
 
 
 def _of_data_set(name: str, key: str) -> Any:
-    files = sorted((CONFIGURATION / "data").glob("*.yaml"))
-    settings = {path.stem: _as_written(path)["data"] for path in files}
-    default = settings.pop("default")
-    known = [each for each, data in settings.items() if each != "mix" and data.get("root", "") is not None]
+    stems = sorted(path.stem for path in _DATA_SETS.glob("*.yaml") if path.stem not in ("default", "mix"))
+    known = [stem for stem in stems if _settings(stem).get("root", "") is not None]
     if name not in known:
         raise AtrousError(f"data.parts: there are no files of a data set {name!r}; choose from {', '.join(known)}")
-    return _as_plain(OmegaConf.merge(*({key: data[key]} for data in (default, settings[name]) if key in data)))[key]
+    return _settings(name)[key]
 
 
-def _as_written(path: Path) -> dict[str, Any]:
-    return _as_plain(OmegaConf.load(path))
-
-
-def _as_plain(config: Any) -> dict[str, Any]:
-    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
+def _settings(name: str) -> dict[str, Any]:
+    """``data`` of a file and of those that it begins with, not resolved."""
+    file = cast(DictConfig, OmegaConf.load(_DATA_SETS / f"{name}.yaml"))
+    before = [_settings(each) for each in file.get("defaults", ()) if isinstance(each, str) and each != "_self_"]
+    own = OmegaConf.to_container(file, resolve=False)
+    merged = OmegaConf.merge(*before, cast(dict[str, Any], own).get("data", {}))
+    return cast(dict[str, Any], OmegaConf.to_container(merged, resolve=False))

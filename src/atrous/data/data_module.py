@@ -120,6 +120,11 @@ class SegmentationDataModule(LightningDataModule):
             raise AtrousError(f"{dataset.label_space.name} {split} has no labels: choose another data.{stage}_split")
         return dataset
 
+    def subset(self, stage: str) -> tuple[int, int] | None:
+        """Images of ``train``, ``val`` or ``test`` here, and in the published split, if these are not all of them."""
+        dataset = self.dataset(stage)
+        return None if dataset.published in (None, len(dataset)) else (len(dataset), dataset.published)
+
     def class_counts(self, stage: str) -> ClassCounts:
         """The classes in the masks of ``train``, ``val`` or ``test``, counted on first use."""
         split = self.split(stage)

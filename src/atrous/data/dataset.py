@@ -55,12 +55,14 @@ class SegmentationDataset(Dataset[RawSample], ABC):
         split: Which part of the data set this is, e.g. "train".
         names: Identifies each sample; in the order of the indices.
         labeled: Whether there is truth; test servers keep theirs, and all masks are ignored then.
+        published: Samples of the split as the data set was published; ``None`` where there is no such number.
     """
 
     label_space: LabelSpace
     split: str
     names: list[str]
     labeled: bool = True
+    published: int | None = None
 
     def __len__(self) -> int:
         """Number of samples."""

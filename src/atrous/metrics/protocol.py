@@ -14,6 +14,7 @@ class Protocol:
     Attributes:
         dataset: Name of the data set.
         split: Split that was scored.
+        subset: How many images were scored, and how many the published split has, where those were not all.
         output_stride: Output stride of the backbone while scoring; None where the model has no such notion.
         scales: Factors by which the image was resized; their results are averaged, or fused by the network itself.
         fusion: How the results of several scales became one: ``mean`` of probabilities, or ``max`` of logits.
@@ -44,10 +45,12 @@ class Protocol:
     crf: str | None = None
     precision: str | None = None
     checkpoint: str | None = None
+    subset: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         """One line, such as ``voc val · OS 16 · scale 1 · no flip · whole image · no CRF · 32-true · best.ckpt``."""
-        parts = [f"{self.dataset} {self.split}", *self.steps(), self.checkpoint or ""]
+        images = "" if self.subset is None else f"{self.subset[0]:,} of {self.subset[1]:,} images"
+        parts = [f"{self.dataset} {self.split}", images, *self.steps(), self.checkpoint or ""]
         return " · ".join(part for part in parts if part)
 
     def steps(self) -> list[str]:
@@ -87,6 +90,7 @@ class Protocol:
             "crf": self.crf,
             "precision": self.precision,
             "checkpoint": self.checkpoint,
+            "subset": None if self.subset is None else list(self.subset),
         }
 
     @classmethod
@@ -108,6 +112,7 @@ class Protocol:
             crf=values["crf"],
             precision=values.get("precision"),
             checkpoint=values["checkpoint"],
+            subset=_pair(values.get("subset")),
         )
 
 

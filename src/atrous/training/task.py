@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from atrous.checkpoints.card import Card, require_same_classes, segmentor_weights
+from atrous.data import SegmentationDataModule
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import size_of
@@ -316,6 +317,7 @@ class SegmentationTask(LightningModule):
         return dataclasses.replace(measured, checkpoint=checkpoint)
 
     def _protocol(self, stage: str) -> Protocol:
+        data = getattr(self.trainer, "datamodule", None)
         protocol = Protocol(
             dataset=self.label_space.name,
             split=self._splits[stage],
@@ -324,6 +326,7 @@ class SegmentationTask(LightningModule):
             trimap_width=self._trimap_width,
             crf=None if self.segmentor.crf is None else self.segmentor.crf.description,
             precision=str(self.trainer.precision),
+            subset=data.subset(stage) if isinstance(data, SegmentationDataModule) else None,
         )
         return dataclasses.replace(protocol, **self.inference.protocol)
 

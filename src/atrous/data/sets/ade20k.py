@@ -15,6 +15,7 @@ from atrous.data.sets.voc import voc_color_map
 from atrous.errors import AtrousError
 
 _PARTS_OF_SPLIT = {"train": ("training",), "val": ("validation",), "trainval": ("training", "validation")}
+_PUBLISHED = {"training": 20_210, "validation": 2_000}
 _TABLES = ("objectInfo150.txt", "objectInfo150.csv")
 _COLORS = "color150.mat"
 _CLASSES = 150
@@ -56,6 +57,7 @@ class ADE20K(ImageMaskFiles):
             names=[image.stem for image in images],
             images=images,
             masks=[folder / "annotations" / image.parent.name / f"{image.stem}.png" for image in images],
+            published=sum(_PUBLISHED[part] for part in parts),
         )
 
 

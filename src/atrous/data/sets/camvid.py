@@ -41,6 +41,7 @@ CAMVID = LabelSpace(
 """Class order and colors of the SegNet tutorial; void is 11 in the files."""
 
 _PARTS_OF_SPLIT = {"train": ("train",), "val": ("val",), "test": ("test",), "trainval": ("train", "val")}
+_PUBLISHED = {"train": 367, "val": 101, "test": 233}
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -68,7 +69,9 @@ class CamVid(ImageMaskFiles):
                 raise AtrousError(f"camvid: no .jpg or .png image in {image_folder}")
             images += found
             masks += [mask_folder / f"{path.stem}.png" for path in found]
-        super().__init__(CAMVID, split, names=[path.stem for path in images], images=images, masks=masks)
+        published = sum(_PUBLISHED[part] for part in _PARTS_OF_SPLIT[split])
+        names = [path.stem for path in images]
+        super().__init__(CAMVID, split, names=names, images=images, masks=masks, published=published)
 
 
 def _find_part(root: Path, part: str) -> tuple[Path, Path]:

@@ -45,20 +45,22 @@ _FINE, _COARSE = "gtFine", "gtCoarse"
 
 
 class _Part(NamedTuple):
-    """Frames of one folder of ``leftImg8bit``, with one kind of annotation."""
+    """Frames of one folder of ``leftImg8bit``, with one kind of annotation, and how many there are."""
 
     frames: str
-    annotations: str = _FINE
+    annotations: str
+    published: int
 
 
-_TRAIN, _VAL, _EXTRA = _Part("train"), _Part("val"), _Part("train_extra", _COARSE)
+_TRAIN, _VAL, _TEST = _Part("train", _FINE, 2975), _Part("val", _FINE, 500), _Part("test", _FINE, 1525)
+_EXTRA = _Part("train_extra", _COARSE, 19_998)
 _PARTS_OF_SPLIT: dict[str, tuple[_Part, ...]] = {
     "train": (_TRAIN,),
     "val": (_VAL,),
     "trainval": (_TRAIN, _VAL),
-    "test": (_Part("test"),),
+    "test": (_TEST,),
     "train_extra": (_EXTRA,),
-    "train_coarse": (_Part("train", _COARSE),),
+    "train_coarse": (_TRAIN._replace(annotations=_COARSE),),
     "trainval_extra": (_TRAIN, _VAL, _EXTRA),
 }
 _IMAGE_END, _IMAGES = "_leftImg8bit.png", "leftImg8bit"
@@ -108,4 +110,11 @@ class Cityscapes(ImageMaskFiles):
                 masks.append(city / f"{name}_{part.annotations}_labelIds.png")
                 names.append(name)
             images += found
-        super().__init__(CITYSCAPES, split, names=names, images=images, masks=None if split == "test" else masks)
+        super().__init__(
+            CITYSCAPES,
+            split,
+            names=names,
+            images=images,
+            masks=None if split == "test" else masks,
+            published=sum(part.published for part in _PARTS_OF_SPLIT[split]),
+        )

@@ -124,13 +124,21 @@ class ImageMaskFiles(SegmentationDataset):
         names: Identifies each sample.
         images: Image file of each sample.
         masks: Mask file of each sample; ``None`` where nobody has the truth.
+        published: Samples of the split as the data set was published; ``None`` where there is no such number.
 
     Raises:
         AtrousError: There is no sample, or a file is missing.
     """
 
     def __init__(
-        self, label_space: LabelSpace, split: str, *, names: list[str], images: list[Path], masks: list[Path] | None
+        self,
+        label_space: LabelSpace,
+        split: str,
+        *,
+        names: list[str],
+        images: list[Path],
+        masks: list[Path] | None,
+        published: int | None = None,
     ) -> None:
         if not names:
             raise AtrousError(f"{label_space.name}: split {split!r} lists no sample")
@@ -140,6 +148,7 @@ class ImageMaskFiles(SegmentationDataset):
         self.images = images
         self.masks = masks or []
         self.labeled = masks is not None
+        self.published = published
         _require_files(images, "image", of=f"{label_space.name} {split}")
         _require_files(self.masks, "mask", of=f"{label_space.name} {split}")
 

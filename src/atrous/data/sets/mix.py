@@ -51,6 +51,8 @@ class Mix(SegmentationDataset):
                 )
         self.split = split
         self.names = [name for part in self.parts.values() for name in part.names]
+        published = [part.published for part in self.parts.values()]
+        self.published = None if None in published else sum(number or 0 for number in published)
         self.labeled = all(part.labeled for part in self.parts.values())
         self._ends = list(accumulate(map(len, self.parts.values())))
 

@@ -77,6 +77,7 @@ _CLASSES: tuple[tuple[str, int], ...] = (
     ("window", 454),
     ("wood", 458),
 )
+_PUBLISHED = {"train": 4998, "val": 5105}
 _KNOWN_IDS = 460
 _OTHER_IDS = tuple(sorted(set(range(_KNOWN_IDS)) - {raw for _, raw in _CLASSES}))
 
@@ -128,6 +129,7 @@ class PascalContext(ImageMaskFiles):
             names=names,
             images=[voc / "JPEGImages" / f"{name}.jpg" for name in names],
             masks=[maps / f"{name}.mat" for name in names],
+            published=sum(_PUBLISHED[part] for part in parts),
         )
         self.background = background
 

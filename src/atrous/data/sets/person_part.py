@@ -36,6 +36,9 @@ PERSON_PART = LabelSpace(
 """Background and six parts of a person (DeepLabv2 §4.3)."""
 
 
+_PUBLISHED = {"train": 1716, "val": 1817}
+
+
 class PersonPart(ImageMaskFiles):
     """Person-Part: images of ``VOC2010`` and a MATLAB file ``Annotations_Part/<id>.mat`` with the parts of each object.
 
@@ -67,6 +70,7 @@ class PersonPart(ImageMaskFiles):
             names=names,
             images=[voc / "JPEGImages" / f"{name}.jpg" for name in names],
             masks=[annotations / f"{name}.mat" for name in names],
+            published=sum(_PUBLISHED[part] for part in parts),
         )
 
     def mask(self, index: int) -> NDArray[np.uint8]:
