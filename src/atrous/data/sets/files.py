@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from atrous.data.dataset import RawSample, SegmentationDataset
 from atrous.data.decoding import decode_ids, decode_image, image_size
 from atrous.data.label_space import LabelSpace
+from atrous.data.sets.problems import note, report
 from atrous.errors import AtrousError
 
 
@@ -77,6 +78,9 @@ def read_list(path: Path, *, of: str) -> list[str]:
     except UnicodeDecodeError as error:
         raise AtrousError(f"{of}: the list {path} is not text in UTF-8 ({error.reason}); save it as such") from error
     names = [line.split()[0] for line in lines if line.strip()]
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            note(f"{path}: line {number} is empty")
     if not names:
         raise AtrousError(f"{of}: the list {path} is empty")
     return names
@@ -197,6 +201,7 @@ def _require_files(paths: Sequence[Path], what: str, *, of: str) -> None:
     """Check that all files exist, listing each folder once instead of asking for each file."""
     present = {folder: set(os.listdir(folder)) for folder in {path.parent for path in paths} if folder.is_dir()}
     missing = [path for path in paths if path.name not in present.get(path.parent, ())]
-    if missing:
+    problems = [f"{path}: {what} file of {of} is missing" for path in missing]
+    if problems:
         more = f" (and {len(missing) - 1} more of {len(paths)})" if len(missing) > 1 else ""
-        raise AtrousError(f"{missing[0]}: {what} file of {of} is missing{more}; complete the copy of the data set")
+        report(problems, otherwise=f"{problems[0]}{more}; complete the copy of the data set")
