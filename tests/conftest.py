@@ -148,7 +148,7 @@ def camvid_folder(tmp_path: Path) -> Path:
     for split, count in (("train", 3), ("val", 2)):
         for index in range(count):
             name = f"{split}_{index:03d}"
-            write_picture(folder / "images" / split / f"{name}.jpg", (36, 48), index)
+            write_picture(folder / "images" / split / f"{name}.jpg", (36, 48), index + 10 * (split == "val"))
             ids = np.arange(36 * 48).reshape(36, 48) // 150  # 0 .. 11
             write_ids(folder / "masks" / split / f"{name}.png", ids, None)
     return folder

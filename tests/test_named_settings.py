@@ -43,6 +43,7 @@ NAMED_IN_CODE = {"task": (*TASKS, *SEARCH_TASKS, ARCHITECTURE), "suite": SUITES,
 ARGUMENTS = {
     "num_classes": "the data set decides it; an argument in Python",
     "feature": "an argument of a head that takes part in training only, which has no section of its own",
+    "bytes": "HTTP's",
     "filter": "timm's",
     "weights_only": "PyTorch's",
 }

@@ -25,7 +25,7 @@ def leaves_encoding_to_the_locale(call: ast.Call) -> bool:
     given = {keyword.arg: keyword.value for keyword in call.keywords}
     if "encoding" in given:
         return False
-    if name == "open" and owner not in ("Image", "os"):  # os.open gives a descriptor, which has no text
+    if name == "open" and owner not in ("Image", "os", "packed"):  # no text: a descriptor, a member of an archive
         place = 0 if owner else 1  # path.open(mode), open(path, mode)
         mode = given.get("mode") or (call.args[place] if len(call.args) > place else ast.Constant("r"))
         return not (isinstance(mode, ast.Constant) and "b" in str(mode.value))

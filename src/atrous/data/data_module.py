@@ -82,7 +82,7 @@ class SegmentationDataModule(LightningDataModule):
         require_range("validate_every", validate_every, at_least=1)
         require_range("data.num_workers", num_workers, at_least=0)
         require_range("seed", seed, at_least=0)
-        self._dataset = dataset if root is None else functools.partial(dataset, root=root)
+        self.source = dataset if root is None else functools.partial(dataset, root=root)
         self._augment = augment
         self._split_of = {"train": train_split, "val": val_split, "test": test_split}
         self.batch_size = batch_size
@@ -114,11 +114,15 @@ class SegmentationDataModule(LightningDataModule):
         """
         split = self.split(stage)
         if split not in self._loaded:
-            self._loaded[split] = self._dataset(split=split)
+            self._loaded[split] = self.source(split=split)
         dataset = self._loaded[split]
         if stage != "test" and not dataset.labeled:
             raise AtrousError(f"{dataset.label_space.name} {split} has no labels: choose another data.{stage}_split")
         return dataset
+
+    def open(self, split: str) -> SegmentationDataset:
+        """Any split of the data set."""
+        return self.source(split=split)
 
     def subset(self, stage: str) -> tuple[int, int] | None:
         """Images of ``train``, ``val`` or ``test`` here, and in the published split, if these are not all of them."""

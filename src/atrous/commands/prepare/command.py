@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from atrous.signatures import require_arguments
 from atrous.terminal import open_console, say
 
 TASKS = tasks.NAMES
+_SECTIONS = {"data": "preparation"}
+"""Options of a task whose name is a part of the configuration already."""
 
 
 def run_task(
@@ -49,12 +52,14 @@ def run_task(
 
 
 def prepare(config: Config) -> None:
-    """Run one task and write its figures to the run's folder."""
+    """Run one task and write its figures to the run's folder; with status 1 where it found problems."""
     console = open_console()
     require_types(config, {"task": str})
-    options = plain(config).get(config.task) or {}
+    options = plain(config).get(_SECTIONS.get(config.task, config.task)) or {}
     result = run_task(config.task, options, console, data=lambda: build_data(config.data))
     path = Path(config.paths.run) / f"{config.task}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     say(console, f"figures written to {path}")
+    if result.get("problems"):
+        sys.exit(1)

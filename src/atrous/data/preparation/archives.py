@@ -22,7 +22,7 @@ class _Member(NamedTuple):
 
     name: str
     size: int
-    open: Callable[[], IO[bytes]]
+    content: Callable[[], IO[bytes]]
 
 
 def unpack(archive: Path, folder: Path, *, wanted: Callable[[str], bool] | None = None) -> None:
@@ -49,7 +49,7 @@ def unpack(archive: Path, folder: Path, *, wanted: Callable[[str], bool] | None 
         ]
         _require_room(sum(member.size for member, _ in missing), folder, archive)
         for member, place in track(missing, f"unpacking {archive.name}", total=len(missing)):
-            with _readable(archive), member.open() as content, atomic_file(place) as file:
+            with _readable(archive), member.content() as content, atomic_file(place) as file:
                 shutil.copyfileobj(content, file, 1 << 20)
 
 
@@ -84,7 +84,7 @@ def _members(archive: Path) -> Iterator[list[_Member]]:
                     if not entry.is_dir()
                 ]
         else:
-            with tarfile.open(archive) as packed_tar:
+            with tarfile.open(archive, "r:*", encoding="utf-8") as packed_tar:
                 yield [
                     _Member(entry.name, entry.size, _tar_opener(packed_tar, entry))
                     for entry in packed_tar.getmembers()

@@ -48,9 +48,11 @@ def draw_coco_voc(
     for part in (f"{each}{year}" for each in PARTS_OF_SPLIT[split]):
         folder = find_coco(root, part)
         annotations = folder / "annotations" / f"instances_{part}.json"
-        if not annotations.is_file():
-            raise AtrousError(f"coco_voc: {annotations} is missing: unpack annotations_trainval{year}.zip in {folder}")
         listed, masks, known_by = folder / MASKS / f"{part}.txt", folder / MASKS / part, folder / MASKS / f"{part}.json"
+        if not annotations.is_file():
+            if listed.is_file():
+                continue  # of no use any more
+            raise AtrousError(f"coco_voc: {annotations} is missing: unpack annotations_trainval{year}.zip in {folder}")
         source = {"annotations": _digest(annotations)}
         if known_by.is_file() and json.loads(known_by.read_text(encoding="utf-8")) != source:
             say(f"coco_voc: {annotations} has changed; its masks are drawn anew")

@@ -21,7 +21,7 @@ _TIMEOUT = 30.0  # seconds without a byte
 _PARTIAL = ".part"
 
 
-def download(url: str, target: Path, *, md5: str, pause: float = 1.0) -> None:
+def download(url: str, target: Path, *, md5: str | None, pause: float = 1.0) -> None:
     """Fetch a file, unless it is there with the right check sum.
 
     What arrives is kept beside the target. A transfer that breaks off is taken up again some times; after that, and
@@ -30,7 +30,7 @@ def download(url: str, target: Path, *, md5: str, pause: float = 1.0) -> None:
     Args:
         url: Where the file is, by http or https.
         target: Where it is written; its folder is created if it is missing.
-        md5: Its check sum in hexadecimal.
+        md5: Its check sum in hexadecimal; ``None`` where none is published, and the file's length decides.
         pause: Seconds before the second attempt; each further one waits twice as long.
 
     Raises:
@@ -40,7 +40,7 @@ def download(url: str, target: Path, *, md5: str, pause: float = 1.0) -> None:
     if not url.startswith(("http://", "https://")):
         raise AtrousError(f"{url} is no address of a file on the network")
     if target.is_file():
-        if digest(target) == md5:
+        if md5 in (None, digest(target)):
             return
         raise AtrousError(f"{target} is there but is not the file from {url} (its check sum differs): move it away")
     partial = target.with_name(target.name + _PARTIAL)
@@ -56,7 +56,7 @@ def download(url: str, target: Path, *, md5: str, pause: float = 1.0) -> None:
             f"the transfer of {url} broke off {_ATTEMPTS} times, with {have} bytes so far: start again, it goes on "
             "from there"
         )
-    if digest(partial) != md5:
+    if md5 not in (None, digest(partial)):
         partial.unlink()
         raise AtrousError(f"{url} is not what it should be (its check sum differs), so it was removed: start again")
     os.replace(partial, target)
@@ -78,7 +78,8 @@ def _fetch(url: str, partial: Path) -> bool:
             have = have if goes_on else 0  # a server without ranges sends the whole file
             length = answer.headers.get("Content-Length")
             total = None if length is None else have + int(length)
-            with partial.open("ab" if goes_on else "wb") as file:
+            with partial.open("ab") as file:
+                file.truncate(have)
                 for chunk in track_bytes(_chunks(answer), f"fetching {partial.name}", done=have, total=total):
                     file.write(chunk)
             return total is None or partial.stat().st_size == total

@@ -37,7 +37,7 @@ class Mix(SegmentationDataset):
         root: str | Path | None = None,
     ) -> None:
         if not parts or parts.keys() != train_splits.keys():
-            raise AtrousError("data=mix has no data sets: name them with their weights, data.parts={voc: 1, ...}")
+            raise AtrousError("data=mix has no data sets: name them with their weights, data.parts={<name>: <weight>}")
         first = next(iter(parts))
         chosen = train_splits if split == "train" else {first: split}
         place = {} if root is None else {"root": root}
