@@ -8,6 +8,7 @@ last one runs. Recipes given by name alone are composed only, as each one is tra
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -22,6 +24,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from atrous.commands.benchmark.history import append
 from atrous.commands.search import command as search_command
@@ -222,6 +225,22 @@ class Bench:
         return config
 
 
+def write_coco(folder: Path) -> Path:
+    """COCO with one image of a cat in each part."""
+    for number, part in enumerate(("train2017", "val2017")):
+        for name in (part, "annotations"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((50, 60, 3), 9 * number, dtype=np.uint8)).save(folder / part / f"{number}.jpg")
+        corners = [2, 2, 50, 2, 50, 40, 2, 40]
+        content = {
+            "images": [{"id": 1, "file_name": f"{number}.jpg", "height": 50, "width": 60}],
+            "categories": [{"id": 17, "name": "cat"}],
+            "annotations": [{"image_id": 1, "category_id": 17, "segmentation": [corners], "area": 1824}],
+        }
+        (folder / "annotations" / f"instances_{part}.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
@@ -244,7 +263,8 @@ def bench(
     (photos / photo.name).write_bytes(photo.read_bytes())
     for file in (SHARED / "weights").glob("*.tflite"):
         (tmp_path / file.name).symlink_to(file)
-    return Bench(tmp_path, composed, data={"VOC2012": voc_folder, "CamVid": camvid_folder}, runs=runs)
+    data = {"VOC2012": voc_folder, "CamVid": camvid_folder, "CocoVOC": write_coco(tmp_path / "coco")}
+    return Bench(tmp_path, composed, data=data, runs=runs)
 
 
 @pytest.mark.parametrize(
