@@ -118,6 +118,7 @@ def test_a_flipped_byte_gives_what_pillow_gives() -> None:
         (lambda: b"", "not a picture in a known format"),
         (lambda: b"text", "not a picture in a known format"),
         (lambda: written(RGB, "TIFF", save_all=True, append_images=[RGB]), "it holds 2 frames or pages"),
+        (lambda: written(RGB, "PNG", save_all=True, append_images=[RGB.rotate(9)]), "it holds 2 frames or pages"),
         (lambda: written(Image.fromarray(np.zeros((4, 4), np.float32)), "TIFF"), "floating-point pixels"),
         (lambda: written(Image.fromarray(np.full((4, 4), -1, np.int32)), "TIFF"), "32-bit pixels"),
     ],

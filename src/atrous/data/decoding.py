@@ -95,7 +95,7 @@ def _decode_fast(content: bytes) -> NDArray[np.uint8] | None:
             if _is_too_large(height, width) or colors not in ("YCbCr", "RGB") or b"MPF\0" in content[:65536]:
                 return None
             return np.asarray(simplejpeg.decode_jpeg(content, colorspace="RGB"))
-        if content.startswith(_PNG) and content[24:26] == _RGB_OF_8_BITS and _is_intact(content):
+        if content.startswith(_PNG) and content[24:26] == _RGB_OF_8_BITS and _is_one_intact_picture(content):
             width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
             if _is_too_large(height, width):
                 return None
@@ -106,8 +106,8 @@ def _decode_fast(content: bytes) -> NDArray[np.uint8] | None:
     return None
 
 
-def _is_intact(png: bytes) -> bool:
-    """Whether every chunk of a PNG is there with the check sum that it names."""
+def _is_one_intact_picture(png: bytes) -> bool:
+    """Whether a PNG has no frames, and every chunk of it is there with the check sum that it names."""
     view, at, kind = memoryview(png), len(_PNG), b""
     while kind != b"IEND":
         length = int.from_bytes(view[at : at + 4], "big")
@@ -115,6 +115,8 @@ def _is_intact(png: bytes) -> bool:
         if len(check) < 4 or zlib.crc32(body) != int.from_bytes(check, "big"):
             return False
         at, kind = at + 12 + length, bytes(body[:4])
+        if kind == b"acTL":
+            return False
     return True
 
 
