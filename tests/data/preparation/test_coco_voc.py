@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ from PIL import Image
 
 from atrous.data.preparation import coco_voc
 from atrous.data.preparation.coco_voc import draw_coco_voc
-from atrous.data.sets import CocoVOC
+from atrous.data.preparation.sets import prepare
+from atrous.data.sets import CocoVOC, Mix
 from atrous.errors import AtrousError
 
 CATEGORIES = [0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72]
@@ -89,6 +91,14 @@ def test_both_parts_and_an_older_release(coco: Callable[..., Path]) -> None:
     for split in ("train", "val"):
         draw_coco_voc(root, split, year=2014, workers=1)
     assert len(CocoVOC("trainval", root=root / "coco", year=2014)) == 4
+
+
+def test_a_mix_is_prepared_with_the_splits_of_its_first_part(coco: Callable[..., Path]) -> None:
+    for part in ("train2017", "val2017"):
+        root = coco(part)
+    mix = functools.partial(Mix, parts={"coco_voc": CocoVOC}, train_splits={"coco_voc": "train"}, root=root)
+    prepare(mix, ["train", "val"], fetch=False, workers=1, say=print)
+    assert [len(mix(split=split)) for split in ("train", "val")] == [2, 2]
 
 
 def test_what_is_drawn_is_kept_until_annotations_change(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -14,7 +16,11 @@ from atrous.atomic_file import atomic_file
 from atrous.errors import AtrousError
 from atrous.terminal import track
 
-_READABLE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+_UNREADABLE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError),
+    *(EOFError, ValueError),  # cut off, or with numbers that make no sense
+    RuntimeError,  # with a password, or packed in a way that zipfile does not know
+)
 
 
 class _Member(NamedTuple):
@@ -98,7 +104,7 @@ def _readable(archive: Path) -> Iterator[None]:
         yield
     except AtrousError:
         raise
-    except _READABLE as error:
+    except _UNREADABLE as error:
         if isinstance(error, OSError) and error.errno is not None and error.filename != str(archive):
             raise  # the disk, not the archive
         raise AtrousError(f"{archive}: the archive cannot be read ({error or type(error).__name__})") from error

@@ -34,11 +34,11 @@ def prepare(dataset: Callable[..., Any], splits: Sequence[str], *, fetch: bool, 
     if "root" not in options:
         return  # such as shapes, which are drawn
     if kind is Mix:
+        others = [split for split in splits if split != "train"]  # of the first data set
         for name, part in options["parts"].items():
-            prepare(
-                functools.partial(part, root=options["root"]), [options["train_splits"][name]], fetch=fetch,
-                workers=workers, say=say,
-            )  # fmt: skip
+            of_part = [options["train_splits"][name], *others]
+            prepare(functools.partial(part, root=options["root"]), of_part, fetch=fetch, workers=workers, say=say)
+            others = []
         return
     root, opens = Path(options["root"]), _opens(dataset, splits)
     if not opens:
