@@ -11,10 +11,11 @@ from scipy.io import loadmat
 
 from atrous.data.augment import Augmentation
 from atrous.data.dataset import SegmentationDataset
+from atrous.data.label_space import voc_color_map
 from atrous.data.sets.camvid import CamVid
 from atrous.data.sets.cityscapes import Cityscapes
 from atrous.data.sets.person_part import PersonPart
-from atrous.data.sets.voc import VOC2012, voc_color_map
+from atrous.data.sets.voc import VOC2012
 
 pytestmark = pytest.mark.integration
 

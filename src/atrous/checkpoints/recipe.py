@@ -18,7 +18,18 @@ from typing import Any, cast
 from atrous.crf import Bilateral, DenseCRF, Gaussian, Kernel, Neighbors
 from atrous.data import SearchDataModule, SegmentationDataModule, SegmentationDataset
 from atrous.data.augment import Augmentation
-from atrous.data.sets import ADE20K, VOC2012, CamVid, Cityscapes, CocoVOC, Mix, PascalContext, PersonPart, Shapes
+from atrous.data.sets import (
+    ADE20K,
+    VOC2012,
+    CamVid,
+    Cityscapes,
+    CocoVOC,
+    Folder,
+    Mix,
+    PascalContext,
+    PersonPart,
+    Shapes,
+)
 from atrous.errors import AtrousError
 from atrous.models import MultiScaleSegmentor, Segmentor
 from atrous.models.backbones import VGG16, Backbone, TimmBackbone
@@ -88,7 +99,7 @@ _HEADS = (
     TFLiteDeepLabV3Head,
     TorchvisionDeepLabV3Head,
 )
-_DATA_SETS = (ADE20K, CamVid, Cityscapes, CocoVOC, Mix, PascalContext, PersonPart, Shapes, VOC2012)
+_DATA_SETS = (ADE20K, CamVid, Cityscapes, CocoVOC, Folder, Mix, PascalContext, PersonPart, Shapes, VOC2012)
 _SLOTS: dict[str, _Slot] = {
     "model": _Slot(
         Segmentor,

@@ -24,6 +24,8 @@ from atrous.errors import AtrousError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _RGB_OF_8_BITS = b"\x08\x02"
+_LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000")
+_ORIENTATION = 0x0112
 
 
 def decode_image(content: bytes, *, upright: bool = False) -> NDArray[np.uint8]:
@@ -44,30 +46,84 @@ def decode_image(content: bytes, *, upright: bool = False) -> NDArray[np.uint8]:
     return _decode_any(content, upright=upright) if fast is None else fast
 
 
-def decode_ids(content: bytes) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def decode_ids(content: bytes, *, gray_rgb: bool = False) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Decode a mask of label ids, H×W: a palette or grayscale image of up to 8 bits, or a grayscale one of 16.
+
+    Args:
+        content: The file.
+        gray_rgb: Take an RGB image too, if its red, green and blue are equal.
 
     Raises:
         AtrousError: It cannot be decoded, or its pixels are colors rather than ids; the message names no file.
     """
     with _opened(content) as mask:
+        _require_lossless(mask)
         if mask.mode in ("P", "L", "1"):
             return np.asarray(mask, dtype=np.uint8)
         if mask.mode.startswith("I"):
             ids = np.asarray(mask)
             if ids.min() >= 0 and ids.max() <= np.iinfo(np.uint16).max:
                 return ids.astype(np.uint16)
+        if gray_rgb and mask.mode == "RGB":
+            planes = np.asarray(mask)
+            if (planes == planes[..., :1]).all():
+                return np.ascontiguousarray(planes[..., 0])
         raise AtrousError(f"a mask must be a palette or grayscale image of label ids, but its mode is {mask.mode}")
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def decode_colors(content: bytes) -> NDArray[np.uint8]:
+    """Decode a mask whose classes are colors to uint8 H×W×3 RGB.
+
+    Raises:
+        AtrousError: It cannot be decoded, is compressed with loss, or has transparent pixels, which have no color.
+    """
+    with _opened(content) as mask:
+        _require_lossless(mask)
+        if mask.mode not in ("P", "L", "1", "RGB", "RGBA"):
+            raise AtrousError(f"a mask of colors must be a palette or RGB image, but its mode is {mask.mode}")
+        if mask.mode == "RGBA" or "transparency" in mask.info:
+            if np.asarray(mask.convert("RGBA"))[..., 3].min() < 255:
+                raise AtrousError("a mask must not have transparent pixels, which have no color; save it without alpha")
+            mask.info.pop("transparency", None)
+        return np.asarray(mask.convert("RGB"), dtype=np.uint8)
+
+
+def _require_lossless(mask: Image.Image) -> None:
+    """Compression with loss changes ids and colors along the borders of objects, even into those of other classes."""
+    if mask.format in _LOSSY:
+        raise AtrousError(f"{mask.format} changes the values of pixels; save masks as PNG")
+    if getattr(mask, "n_frames", 1) > 1:
+        raise AtrousError("it holds several pictures; a mask is one")
+
+
+def image_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
     """Height and width as a file says, without decoding it.
+
+    Args:
+        path: The file.
+        upright: Once it is turned as its EXIF tag says.
 
     Raises:
         AtrousError: It cannot be read, or is no picture in a known format; the message names no file.
     """
     with _opened(path) as image:
+        if upright and image.getexif().get(_ORIENTATION, 1) >= 5:  # lies on its side
+            return image.width, image.height
         return image.height, image.width
+
+
+def is_turned(content: bytes) -> bool:
+    """Whether a picture has an EXIF tag by which programs that show it turn or mirror it.
+
+    Raises:
+        AtrousError: It is no picture in a known format.
+    """
+    if content.startswith(b"\xff\xd8") and b"Exif\0" not in content[:65536]:
+        return False
+    if content.startswith(_PNG) and b"eXIf" not in content:
+        return False
+    with _opened(content) as image:
+        return image.getexif().get(_ORIENTATION, 1) in range(2, 9)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,18 @@ IGNORE_COLOR = (224, 224, 192)
 """RGB of ignored pixels in colored masks: the border color of the VOC palette."""
 
 
+def voc_color_map(num_colors: int) -> tuple[tuple[int, int, int], ...]:
+    """RGB colors of the VOC devkit: bit i of an id becomes bit 7 - i//3 of channel i%3."""
+    return tuple(
+        (_spread_bits(label), _spread_bits(label >> 1), _spread_bits(label >> 2)) for label in range(num_colors)
+    )
+
+
+def _spread_bits(value: int) -> int:
+    """Collect bits 0, 3 and 6 of ``value`` as bits 7, 6 and 5."""
+    return sum((value >> (3 * place) & 1) << (7 - place) for place in range(3))
+
+
 @dataclass(frozen=True)
 class LabelSpace:
     """The classes of a data set, shared by data, metrics, panels, reports and predictions.

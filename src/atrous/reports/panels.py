@@ -13,20 +13,11 @@ from torch import Tensor
 
 from atrous.data.label_space import IGNORE_COLOR, LabelSpace
 from atrous.errors import AtrousError
+from atrous.reports.legend import BACKGROUND, GAP, INK, LEGEND_LINE, QUIET, RGB, Entry, draw_legend, legend_lines
 
-_BACKGROUND = (255, 255, 255)
-_INK = (31, 41, 51)
-_QUIET = (97, 110, 124)
 _WRONG = (220, 38, 38)
-_GAP = 6
 _CAPTION = 20
-_LEGEND_LINE = 18
-_SWATCH = 12
 _TITLES = ("input", "truth", "prediction", "error")
-
-RGB = NDArray[np.uint8]
-Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
-Entry = tuple[str, tuple[int, int, int]]
 
 
 def panel(
@@ -75,23 +66,23 @@ def panel(
         for tile, soft in zip(tiles, smooth, strict=True)
     ]
     font = ImageFont.load_default(13)
-    full_width = 4 * width + 5 * _GAP
+    full_width = 4 * width + 5 * GAP
     present = np.union1d(truth[counted], prediction[counted])
     entries: list[Entry] = [(label_space.classes[index], label_space.palette[index]) for index in present]
     if not counted.all():
         entries.append(("ignored", IGNORE_COLOR))
-    legend = _legend_lines(entries, full_width, font)
-    bottom = _GAP + 2 * _CAPTION + height + _GAP
-    canvas = Image.new("RGB", (full_width, bottom + _LEGEND_LINE * len(legend) + 2 * _GAP), _BACKGROUND)
+    legend = legend_lines(entries, full_width, font)
+    bottom = GAP + 2 * _CAPTION + height + GAP
+    canvas = Image.new("RGB", (full_width, bottom + LEGEND_LINE * len(legend) + 2 * GAP), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     share = f"{100 * (1 - wrong.sum() / counted.sum()):.1f} % of the pixels right" if counted.any() else "all ignored"
-    draw.text((_GAP, _GAP), name, fill=_INK, font=ImageFont.load_default(14))
-    draw.text((full_width - _GAP, _GAP), share, fill=_QUIET, font=font, anchor="ra")
+    draw.text((GAP, GAP), name, fill=INK, font=ImageFont.load_default(14))
+    draw.text((full_width - GAP, GAP), share, fill=QUIET, font=font, anchor="ra")
     for column, (title, tile) in enumerate(zip(_TITLES, pictures, strict=True)):
-        left = _GAP + column * (width + _GAP)
-        draw.text((left, _GAP + _CAPTION), title, fill=_QUIET, font=font)
-        canvas.paste(tile, (left, _GAP + 2 * _CAPTION))
-    _draw_legend(draw, legend, bottom, font)
+        left = GAP + column * (width + GAP)
+        draw.text((left, GAP + _CAPTION), title, fill=QUIET, font=font)
+        canvas.paste(tile, (left, GAP + 2 * _CAPTION))
+    draw_legend(draw, legend, bottom, font)
     return np.asarray(canvas)
 
 
@@ -130,26 +121,3 @@ def _error(picture: RGB, wrong: NDArray[np.bool_], ignored: NDArray[np.bool_]) -
     error[wrong] = _WRONG
     error[ignored] = IGNORE_COLOR
     return error
-
-
-def _legend_lines(entries: Sequence[Entry], width: int, font: Font) -> list[list[tuple[int, Entry]]]:
-    """Break the legend into lines; every entry comes with its left edge."""
-    lines: list[list[tuple[int, Entry]]] = [[]]
-    left = _GAP
-    for entry in entries:
-        needed = _SWATCH + 5 + round(font.getlength(entry[0])) + 14
-        if lines[-1] and left + needed > width:
-            lines.append([])
-            left = _GAP
-        lines[-1].append((left, entry))
-        left += needed
-    return lines
-
-
-def _draw_legend(draw: ImageDraw.ImageDraw, lines: list[list[tuple[int, Entry]]], top: int, font: Font) -> None:
-    for number, line in enumerate(lines):
-        middle = top + number * _LEGEND_LINE + _LEGEND_LINE // 2
-        for left, (name, color) in line:
-            box = (left, middle - _SWATCH // 2, left + _SWATCH, middle + _SWATCH // 2)
-            draw.rectangle(box, fill=color, outline=(190, 197, 205))
-            draw.text((left + _SWATCH + 5, middle), name, fill=_INK, font=font, anchor="lm")

@@ -12,7 +12,8 @@ from PIL import Image
 
 from atrous.data import SegmentationDataModule
 from atrous.data.dataset import to_sample
-from atrous.data.sets.voc import VOC2012, VOC_2012, voc_color_map
+from atrous.data.label_space import voc_color_map
+from atrous.data.sets.voc import VOC2012, VOC_2012
 from atrous.errors import AtrousError
 
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.preparation.parallel import in_parallel
+from atrous.data.problems import collecting_problems
 from atrous.data.sets.files import ImageMaskFiles
-from atrous.data.sets.problems import collecting_problems
 from atrous.errors import AtrousError
 
 

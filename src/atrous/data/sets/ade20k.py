@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from atrous.data.label_space import LabelSpace
+from atrous.data.label_space import LabelSpace, voc_color_map
 from atrous.data.sets.files import ImageMaskFiles, find_folder, parts_of_split
 from atrous.data.sets.matlab import read_variable
-from atrous.data.sets.voc import voc_color_map
 from atrous.errors import AtrousError
 
 _PARTS_OF_SPLIT = {"train": ("training",), "val": ("validation",), "trainval": ("training", "validation")}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atrous.data.label_space import LabelSpace
+from atrous.data.label_space import LabelSpace, voc_color_map
 from atrous.data.sets.files import ImageMaskFiles, find_folder, parts_of_split, read_list
-from atrous.data.sets.voc import VOC_CLASSES, voc_color_map
+from atrous.data.sets.voc import VOC_CLASSES
 from atrous.errors import AtrousError
 from atrous.places import command
 

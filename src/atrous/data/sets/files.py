@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from atrous.data.dataset import RawSample, SegmentationDataset
 from atrous.data.decoding import decode_ids, decode_image, image_size
 from atrous.data.label_space import LabelSpace
-from atrous.data.sets.problems import note, report
+from atrous.data.problems import note, report
 from atrous.errors import AtrousError
 
 
@@ -92,7 +92,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         AtrousError: The file cannot be read or decoded; the sentence names it.
     """
-    with _naming(path, "image"):
+    with naming(path, "image"):
         return decode_image(path.read_bytes())
 
 
@@ -102,13 +102,21 @@ def read_mask(path: Path) -> NDArray[np.uint8] | NDArray[np.uint16]:
     Raises:
         AtrousError: The file cannot be read, or its pixels are colors rather than ids; the sentence names it.
     """
-    with _naming(path, "mask"):
+    with naming(path, "mask"):
         return decode_ids(path.read_bytes())
 
 
 @contextlib.contextmanager
-def _naming(path: Path, what: str) -> Iterator[None]:
-    """Put the file's name before what goes wrong with it."""
+def naming(path: Path, what: str) -> Iterator[None]:
+    """Put a file's name before what goes wrong with it.
+
+    Args:
+        path: The file.
+        what: "image" or "mask".
+
+    Raises:
+        AtrousError: In place of the error that is raised within.
+    """
     try:
         yield
     except FileNotFoundError as error:
@@ -162,13 +170,21 @@ class ImageMaskFiles(SegmentationDataset):
         Raises:
             AtrousError: A file cannot be read, image and mask differ in size, or ids are outside the label space.
         """
-        image, mask = read_image(self.images[index]), self.mask(index)
+        image, mask = self.image(index), self.mask(index)
         if image.shape[:2] != mask.shape:
             raise AtrousError(
                 f"{self.images[index]} is {image.shape[1]}x{image.shape[0]} pixels but its mask {self.masks[index]} is "
                 f"{mask.shape[1]}x{mask.shape[0]}; image and mask must have the same size"
             )
         return RawSample(image, mask, self.names[index])
+
+    def image(self, index: int) -> NDArray[np.uint8]:
+        """Read one image without its mask, uint8 HxWx3 RGB.
+
+        Raises:
+            AtrousError: The file cannot be read.
+        """
+        return read_image(self.images[index])
 
     def mask(self, index: int) -> NDArray[np.uint8]:
         """Read one mask without its image; all of it is ignored where nobody has the truth.
@@ -187,7 +203,7 @@ class ImageMaskFiles(SegmentationDataset):
         Raises:
             AtrousError: The file cannot be read; the sentence names it.
         """
-        with _naming(self.images[index], "image"):
+        with naming(self.images[index], "image"):
             return image_size(self.images[index])
 
     def fingerprint(self, *, images: bool = False) -> str:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.data.label_space import LabelSpace
+from atrous.data.label_space import LabelSpace, voc_color_map
 from atrous.data.sets.files import ImageMaskFiles, parts_of_split, read_list
 from atrous.data.sets.matlab import read_variable
-from atrous.data.sets.voc import voc_color_map
 from atrous.data.sets.voc2010 import SPLITS, find_annotations, find_voc2010
 from atrous.errors import AtrousError
 from atrous.terminal import track

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atrous.data.label_space import LabelSpace
+from atrous.data.label_space import LabelSpace, voc_color_map
 from atrous.data.sets.files import ImageMaskFiles, find_folder, read_list
 from atrous.errors import AtrousError
 from atrous.places import command
-
-
-def voc_color_map(num_colors: int) -> tuple[tuple[int, int, int], ...]:
-    """RGB colors of the VOC devkit: bit i of an id becomes bit 7 - i//3 of channel i%3."""
-    return tuple(
-        (_spread_bits(label), _spread_bits(label >> 1), _spread_bits(label >> 2)) for label in range(num_colors)
-    )
-
-
-def _spread_bits(value: int) -> int:
-    """Collect bits 0, 3 and 6 of ``value`` as bits 7, 6 and 5."""
-    return sum((value >> (3 * place) & 1) << (7 - place) for place in range(3))
-
 
 VOC_CLASSES = (
     "background",

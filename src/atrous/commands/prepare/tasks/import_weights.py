@@ -12,8 +12,8 @@ from atrous.checkpoints.atomic import AtomicCheckpointIO
 from atrous.checkpoints.card import Card
 from atrous.checkpoints.foreign import SOURCES, Translation, translate_file
 from atrous.checkpoints.recipe import build_model
-from atrous.data.label_space import LabelSpace
-from atrous.data.sets.voc import VOC_2012, voc_color_map
+from atrous.data.label_space import LabelSpace, voc_color_map
+from atrous.data.sets.voc import VOC_2012
 from atrous.errors import AtrousError
 from atrous.models.segmentor import Segmentor
 
