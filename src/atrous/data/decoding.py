@@ -22,8 +22,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from atrous.errors import AtrousError
 
+SUFFIXES = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Ends of the names of pictures, in lower case."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _RGB_OF_8_BITS = b"\x08\x02"
+_PIXELS = (b"IHDR", b"PLTE", b"IDAT")
 _LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000")
 _ORIENTATION = 0x0112
 
@@ -57,7 +61,7 @@ def decode_ids(content: bytes, *, gray_rgb: bool = False) -> NDArray[np.uint8] |
         AtrousError: It cannot be decoded, or its pixels are colors rather than ids; the message names no file.
     """
     with _opened(content) as mask:
-        _require_lossless(mask)
+        _require_one_lossless(mask)
         if mask.mode in ("P", "L", "1"):
             return np.asarray(mask, dtype=np.uint8)
         if mask.mode.startswith("I"):
@@ -78,7 +82,7 @@ def decode_colors(content: bytes) -> NDArray[np.uint8]:
         AtrousError: It cannot be decoded, is compressed with loss, or has transparent pixels, which have no color.
     """
     with _opened(content) as mask:
-        _require_lossless(mask)
+        _require_one_lossless(mask)
         if mask.mode not in ("P", "L", "1", "RGB", "RGBA"):
             raise AtrousError(f"a mask of colors must be a palette or RGB image, but its mode is {mask.mode}")
         if mask.mode == "RGBA" or "transparency" in mask.info:
@@ -88,7 +92,7 @@ def decode_colors(content: bytes) -> NDArray[np.uint8]:
         return np.asarray(mask.convert("RGB"), dtype=np.uint8)
 
 
-def _require_lossless(mask: Image.Image) -> None:
+def _require_one_lossless(mask: Image.Image) -> None:
     """Compression with loss changes ids and colors along the borders of objects, even into those of other classes."""
     if mask.format in _LOSSY:
         raise AtrousError(f"{mask.format} changes the values of pixels; save masks as PNG")
@@ -132,6 +136,9 @@ def _opened(source: bytes | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             yield image
+        if isinstance(source, bytes) and source.startswith(_PNG):  # Pillow does not look at the check sums of pixels
+            if not all(whole for kind, whole in _chunks(source) if kind in _PIXELS):
+                raise AtrousError("its pixels do not have the check sum that the file names: it is damaged")
     except AtrousError:
         raise
     except FileNotFoundError:
@@ -150,9 +157,11 @@ def _decode_fast(content: bytes) -> NDArray[np.uint8] | None:
             if _is_too_large(height, width) or colors not in ("YCbCr", "RGB") or b"MPF\0" in content[:65536]:
                 return None
             return np.asarray(simplejpeg.decode_jpeg(content, colorspace="RGB"))
-        if content.startswith(_PNG) and content[24:26] == _RGB_OF_8_BITS and _is_one_intact_picture(content):
+        if content.startswith(_PNG) and content[24:26] == _RGB_OF_8_BITS:
+            chunks = _chunks(content)
             width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
-            if _is_too_large(height, width):
+            plain = chunks[-1] == (b"IEND", True) and all(whole and kind != b"acTL" for kind, whole in chunks)
+            if not plain or _is_too_large(height, width):
                 return None
             pixels = np.asarray(pyspng.load(content))
             return pixels if pixels.shape == (height, width, 3) and pixels.dtype == np.uint8 else None
@@ -161,18 +170,18 @@ def _decode_fast(content: bytes) -> NDArray[np.uint8] | None:
     return None
 
 
-def _is_one_intact_picture(png: bytes) -> bool:
-    """Whether a PNG has no frames, and every chunk of it is there with the check sum that it names."""
-    view, at, kind = memoryview(png), len(_PNG), b""
-    while kind != b"IEND":
+def _chunks(png: bytes) -> list[tuple[bytes, bool]]:
+    """The kind of each chunk of a PNG, and whether it is whole, with the check sum that it names."""
+    view, at = memoryview(png), len(_PNG)
+    found: list[tuple[bytes, bool]] = []
+    while at + 8 <= len(png):
         length = int.from_bytes(view[at : at + 4], "big")
         body, check = view[at + 4 : at + 8 + length], view[at + 8 + length : at + 12 + length]
-        if len(check) < 4 or zlib.crc32(body) != int.from_bytes(check, "big"):
-            return False
-        at, kind = at + 12 + length, bytes(body[:4])
-        if kind == b"acTL":
-            return False
-    return True
+        found.append((bytes(body[:4]), len(check) == 4 and zlib.crc32(body) == int.from_bytes(check, "big")))
+        at += 12 + length
+        if found[-1][0] == b"IEND":
+            break
+    return found
 
 
 def _decode_any(content: bytes, *, upright: bool) -> NDArray[np.uint8]:

@@ -91,7 +91,7 @@ def test_nothing_found_names_input_and_suffixes(tmp_path: Path, given: str, reas
     with pytest.raises(AtrousError) as error:
         find_images(str(tmp_path / given), output=tmp_path / "out")
     assert f"input={tmp_path / given} {reason}" in str(error.value)
-    assert ".jpeg, .jpg, .png" in str(error.value)
+    assert ".jpeg, .jpg, .pgm, .png" in str(error.value)
 
 
 def test_output_among_the_images_is_refused(tmp_path: Path) -> None:
@@ -178,7 +178,8 @@ def picture(path: Path, size: tuple[int, int] = (6, 4), **options: object) -> Pa
 def test_files_that_are_passed_over_are_told(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     kept = picture(folder / "sub" / "b.png")
-    animation = picture(folder / "a.gif")
+    animation = folder / "a.mp4"
+    animation.write_bytes(b"x")
     notes = folder / "notes.txt"
     notes.write_text("x")
     (folder / ".hidden").write_text("x")

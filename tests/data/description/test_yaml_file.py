@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -112,8 +113,16 @@ def test_shares_are_a_partition_that_a_seed_decides(tmp_path: Path) -> None:
     }
     for parts in chosen.values():
         assert [len(part) for part in parts] == [140, 40, 20]
-        assert sorted(sum(parts, [])) == NAMES
+        assert sorted(itertools.chain(*parts)) == NAMES
     assert chosen[0] != chosen[1]
+
+
+@pytest.mark.parametrize(("count", "lengths"), [(2, (1, 1)), (3, (2, 1)), (4, (3, 1)), (10, (8, 2)), (1, (1, 0))])
+def test_a_share_of_few_images_is_not_none(tmp_path: Path, count: int, lengths: tuple[int, int]) -> None:
+    description = read_description(described(tmp_path, LEAST + "classes: [a]"))
+    chosen = [description.choose(split, NAMES[:count], root=tmp_path) for split in ("train", "val")]
+    assert tuple(map(len, chosen)) == lengths
+    assert sorted(itertools.chain(*chosen)) == NAMES[:count]
 
 
 def test_more_images_move_few_of_the_others(tmp_path: Path) -> None:
@@ -136,9 +145,7 @@ def test_shares_leave_out_what_other_splits_name(tmp_path: Path) -> None:
     "line", ["a/003", "a/003.png", "./a/003.jpg", "images/a/003.jpg", "a\\003.jpg", "a/003.jpg a/003.png"]
 )
 def test_lists_may_name_samples_or_files(tmp_path: Path, line: str) -> None:
-    description = read_description(
-        described(tmp_path, "images: i\nmasks: m\nclasses: [a]\nsplits: {train: train.txt}")
-    )
+    description = read_description(described(tmp_path, "images: i\nmasks: m\nclasses: [a]\nsplits: {train: train.txt}"))
     (tmp_path / "train.txt").write_text(f"{line}\n\n", encoding="utf-8")
     assert description.choose("train", NAMES, root=tmp_path) == ["a/003"]
 
@@ -148,9 +155,7 @@ def test_lists_may_name_samples_or_files(tmp_path: Path, line: str) -> None:
     [("a/003\nnothing\n", "line 2: 'nothing': there is no such image"), ("003\n", "2 images"), ("\n", "empty")],
 )
 def test_lists_that_name_no_sample(tmp_path: Path, content: str, sentence: str) -> None:
-    description = read_description(
-        described(tmp_path, "images: i\nmasks: m\nclasses: [a]\nsplits: {train: train.txt}")
-    )
+    description = read_description(described(tmp_path, "images: i\nmasks: m\nclasses: [a]\nsplits: {train: train.txt}"))
     (tmp_path / "train.txt").write_text(content, encoding="utf-8")
     with pytest.raises(AtrousError, match=sentence):
         description.choose("train", NAMES, root=tmp_path)

@@ -13,11 +13,8 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.data.decoding import decode_image
+from atrous.data.decoding import SUFFIXES, decode_image
 from atrous.errors import AtrousError
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Endings of the files that are taken for images, in upper or lower case."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ def read_rgb(path: Path, *, upright: bool = False) -> NDArray[np.uint8]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder, following links to folders, each folder once."""
+    """All files below a folder, following links to folders, each folder once; and folders with names of pictures."""
 
     def unlisted(error: OSError) -> None:
         raise AtrousError(f"the folder {error.filename} cannot be listed: {error.strerror}") from error
@@ -115,7 +112,11 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place, name) for name in files)
+        yield from (Path(place, name) for name in (*files, *filter(_is_picture, folders)))
+
+
+def _is_picture(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES)
 
 
 def _fixed_part(pattern: Path) -> Path:

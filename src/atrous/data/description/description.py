@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -47,13 +48,16 @@ class Description:
     unlabeled: Literal["error", "skip"] = "error"
     comment: str = field(default="", compare=False)
 
-    def choose(self, split: str, names: Sequence[str], *, root: Path) -> list[str]:
+    def choose(
+        self, split: str, names: Sequence[str], *, root: Path, labeled: Container[str] | None = None
+    ) -> list[str]:
         """The names of a split, sorted.
 
         Args:
             split: One of ``splits``.
             names: All samples.
             root: Where lists are.
+            labeled: The samples that shares are of; ``None`` for all.
 
         Raises:
             AtrousError: There is no such split, or it names a sample that does not exist.
@@ -68,19 +72,27 @@ class Description:
         for other, parts in self.splits.items():
             if not isinstance(parts, float):
                 named.update(_named(parts, names, root=root, split=other))
-        return self._share(split, [name for name in names if name not in named])
+        return self._share(
+            split, [name for name in names if name not in named and (labeled is None or name in labeled)]
+        )
 
     def _share(self, split: str, names: Sequence[str]) -> list[str]:
         """A part of the names that hardly changes when some are added: they are ordered by a digest of each."""
         shuffled = sorted(names, key=lambda name: hashlib.sha256(f"{self.seed} {name}".encode()).digest())
-        shares = {other: share for other, share in self.splits.items() if isinstance(share, float)}
-        total, begin = max(1.0, sum(shares.values())), 0.0
-        for other, share in shares.items():
-            end = begin + share / total * len(names)
-            if other == split:
-                return sorted(shuffled[round(begin) : round(end)])
-            begin = end
-        raise AssertionError(split)
+        lengths = _lengths({name: each for name, each in self.splits.items() if isinstance(each, float)}, len(names))
+        begin = sum(lengths[name] for name in list(lengths)[: list(lengths).index(split)])
+        return sorted(shuffled[begin : begin + lengths[split]])
+
+
+def _lengths(shares: Mapping[str, float], total: int) -> dict[str, int]:
+    """Numbers in the ratio of the shares; none is 0 while another can give one away."""
+    ends = [round(end * total) for end in itertools.accumulate(shares.values(), initial=0.0)]
+    lengths = {name: end - begin for name, begin, end in zip(shares, ends, ends[1:], strict=False)}
+    for name in lengths:
+        most = max(lengths, key=lambda each: lengths[each])
+        if lengths[name] == 0 and lengths[most] > 1:
+            lengths[name], lengths[most] = 1, lengths[most] - 1
+    return lengths
 
 
 def _named(parts: Sequence[str], names: Sequence[str], *, root: Path, split: str) -> list[str]:

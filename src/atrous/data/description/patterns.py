@@ -6,11 +6,9 @@ import os
 import re
 from pathlib import Path
 
+from atrous.data.decoding import SUFFIXES
 from atrous.data.problems import report
 from atrous.errors import AtrousError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2")
-"""Ends of the names of pictures, in lower case."""
 
 _PLACES = {"{name}": r"(?P<name>.+)", "{folder}": r"(?P<folder>[^/]+)", "*": r"[^/]*"}
 _PLACE = re.compile(r"(\{name\}|\{folder\}|\*)")

@@ -37,7 +37,8 @@ class Folder(ImageMaskFiles):
             raise AtrousError(f"folder: there is no folder {folder.absolute()}: point data.root to that of your images")
         self.description = read_description(find_description(folder, description))
         images, masks = find_pairs(folder, self.description)
-        chosen = self.description.choose(split, sorted(images), root=folder)
+        shared = masks if self.description.unlabeled == "skip" else None
+        chosen = self.description.choose(split, sorted(images), root=folder, labeled=shared)
         labeled = [name for name in chosen if name in masks]
         if labeled:
             if self.description.unlabeled == "error":
