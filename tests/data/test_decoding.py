@@ -95,7 +95,7 @@ def test_a_part_of_a_file_is_an_error(name: str, share: float) -> None:
 
 
 def test_a_flipped_byte_gives_what_pillow_gives() -> None:
-    """The decoders differ in what they forgive; Pillow decides, but for pixels of a PNG, whose check sums it ignores."""
+    """The decoders differ in what they forgive; Pillow decides, but for a PNG's pixels, whose check sums it ignores."""
     rng, refused = np.random.default_rng(1), 0
     for name, content in {**FAST, "palette": OTHERS["palette"]}.items():
         for place in rng.integers(2, len(content), 100):
@@ -108,16 +108,14 @@ def test_a_flipped_byte_gives_what_pillow_gives() -> None:
                 with pytest.raises(AtrousError):
                     decode_image(bytes(broken))
             else:
-                if name in ("png", "palette") and not np.array_equal(expected, by_pillow(content)):
-                    with pytest.raises(AtrousError, match="check sum"):
-                        decode_image(bytes(broken))
-                    continue
                 try:
                     got = decode_image(bytes(broken))
-                except AtrousError as error:
-                    assert "check sum" in str(error), name
+                except AtrousError:
+                    assert name in ("png", "palette")
                     continue
                 np.testing.assert_array_equal(got, expected)
+                if name in ("png", "palette"):
+                    np.testing.assert_array_equal(got, by_pillow(content))
     assert refused > 20
 
 

@@ -201,14 +201,14 @@ def test_photographs_are_turned_and_other_files_are_named(
     (tmp_path / "photos").mkdir()
     with Image.open(images / "a.png") as picture:
         picture.save(tmp_path / "photos" / "turned.png", exif=tag)
-        picture.save(tmp_path / "photos" / "drawing.gif")
+        picture.save(tmp_path / "photos" / "drawing.tga")
     height, width = SIZES["a"]
     for upright, shape in (("false", (height, width)), ("true", (width, height))):
         done = predict(f"ckpt_path={run_folder}", "input=photos", f"output=out_{upright}", f"upright={upright}")
         assert done.returncode == 0, done.stderr
         assert read(tmp_path / f"out_{upright}" / "turned.png").shape == shape
         assert Image.open(tmp_path / f"out_{upright}" / "overlay" / "turned.jpg").size == shape[::-1]
-        assert f"passed over: {Path('photos', 'drawing.gif')}" in done.stderr
+        assert f"passed over: {Path('photos', 'drawing.tga')}" in done.stderr
 
 
 def test_callbacks_that_need_a_trainer_are_refused(

@@ -136,9 +136,8 @@ def _opened(source: bytes | Path) -> Iterator[Image.Image]:
     try:
         with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
             yield image
-        if isinstance(source, bytes) and source.startswith(_PNG):  # Pillow does not look at the check sums of pixels
-            if not all(whole for kind, whole in _chunks(source) if kind in _PIXELS):
-                raise AtrousError("its pixels do not have the check sum that the file names: it is damaged")
+        if isinstance(source, bytes) and _is_damaged(source):
+            raise AtrousError("its pixels do not have the check sum that the file names: it is damaged")
     except AtrousError:
         raise
     except FileNotFoundError:
@@ -168,6 +167,11 @@ def _decode_fast(content: bytes) -> NDArray[np.uint8] | None:
     except (ValueError, RuntimeError):  # Pillow says better what is wrong, and forgives what is harmless
         pass
     return None
+
+
+def _is_damaged(content: bytes) -> bool:
+    """Whether pixels of a PNG have another check sum than the file names, at which Pillow does not look."""
+    return content.startswith(_PNG) and not all(whole for kind, whole in _chunks(content) if kind in _PIXELS)
 
 
 def _chunks(png: bytes) -> list[tuple[bytes, bool]]:
