@@ -76,11 +76,16 @@ def fit() -> Callable[..., tuple[TinyTask, Trainer]]:
     """Train for some steps with a validation after every second one; returns the module and the trainer."""
 
     def run(
-        callbacks: list[Any], steps: int = 4, ckpt_path: str | None = None, order: Any = (0, 1, 2), **options: Any
+        callbacks: list[Any],
+        steps: int = 4,
+        ckpt_path: str | None = None,
+        order: Any = (0, 1, 2),
+        loader: type[DataLoader[Any]] = DataLoader,
+        **options: Any,
     ) -> Any:
         torch.manual_seed(0)
         task = TinyTask()
-        training = DataLoader([sample(index) for index in range(4)], batch_size=2, collate_fn=collate)
+        training = loader([sample(index) for index in range(4)], batch_size=2, collate_fn=collate)
         validation = DataLoader([sample(index) for index in order], batch_size=2, collate_fn=collate)
         settings = {"logger": False, "log_every_n_steps": 1, "num_sanity_val_steps": 1, **options}
         trainer = Trainer(

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from rich.console import Console
+from torch.utils.data import DataLoader
 
 from atrous.callbacks import RunProgress
+from atrous.data.data_module import collate
+from atrous.data.loading.sampling import SampleLoader
 
 
-def lines_of(fit: Callable[..., Any], *, terminal: bool, **options: Any) -> list[str]:
+def lines_of(
+    fit: Callable[..., Any], *, terminal: bool, loader: type[DataLoader[Any]] = DataLoader, **options: Any
+) -> list[str]:
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=100)
-    fit([RunProgress(console=console, **options)], steps=40)
+    fit([RunProgress(console=console, **options)], steps=40, loader=loader)
     return file.getvalue().splitlines()
 
 
@@ -50,3 +57,24 @@ def test_disabled_progress_is_silent(fit: Callable[..., Any]) -> None:
     fit([progress])
     progress.print("nothing")
     assert file.getvalue() == ""
+
+
+@pytest.mark.parametrize(("seconds", "low", "high"), [(0.05, 70, 99), (0.0, 0, 60)])
+def test_waiting_for_data_is_told(fit: Callable[..., Any], seconds: float, low: float, high: float) -> None:
+    class Slow(SampleLoader):
+        def __init__(self, samples: list[Any], **options: Any) -> None:
+            super().__init__(samples, **{**options, "collate_fn": self.slowly})
+
+        def slowly(self, samples: list[Any]) -> Any:
+            time.sleep(seconds)
+            return collate(samples)
+
+    lines = lines_of(fit, terminal=False, every_n_steps=10, loader=Slow)
+    shares = [
+        float(found[1]) for line in lines if (found := re.search(r"waits for data ([\d.]+) % of the time$", line))
+    ]
+    assert lines[-1].startswith("waits for data ")  # of the whole run
+    assert low <= shares[-1] <= high
+    assert all(share > 2 for share in shares[:-1])
+    if seconds:
+        assert len(shares) == 5

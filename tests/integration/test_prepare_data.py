@@ -24,6 +24,7 @@ from scipy.io import savemat
 from atrous.commands.prepare import command as prepare
 from atrous.commands.train import command as train
 from atrous.data.preparation import sources
+from atrous.data.sets import files
 from atrous.errors import AtrousError
 
 pytestmark = pytest.mark.integration
@@ -147,3 +148,13 @@ def test_what_is_fetched_by_hand_is_unpacked(cityscapes_folder: Path, composed: 
     config = composed("prepare", *options, run="second")
     prepare.prepare(config)
     assert result(config, "data")["lengths"] == {"train": 2, "val": 1}
+
+
+def test_the_cache_is_filled_and_trainings_use_it(
+    camvid_folder: Path, composed: Compose, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("data=camvid", f"data.root={camvid_folder}", "data.cache=disk")
+    prepare.prepare(composed("prepare", "task=data", *options, "preparation.workers=2"))
+    assert "3 images of train are decoded in" in capsys.readouterr().out
+    monkeypatch.setattr(files, "read_image", lambda path: pytest.fail(f"{path} was decoded again"))
+    train.train(composed("train", *options, *TRAINING, run="trained"))

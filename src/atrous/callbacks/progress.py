@@ -17,12 +17,14 @@ from atrous.terminal import make_bars, open_console, say
 
 _LINES_PER_RUN = 20
 _LINES_PER_EVALUATION = 5
+_SHARE_OF_WAITS = 0.02
 
 
 class RunProgress(ProgressBar):
     """Counts training steps of the whole run, because an epoch only lasts until the next validation.
 
     Shows step, loss, last and best mIoU and the time left. Loss is read from the device only as often as it is logged.
+    Says how much of the time the device waits for data where that is more than 2 %, and for the whole run at its end.
     After every validation one line with its scores stays. If standard output is not a terminal, there are no bars: a
     line every ``every_n_steps`` takes their place.
 
@@ -50,6 +52,8 @@ class RunProgress(ProgressBar):
         self._best = -math.inf
         self._loss = ""
         self._score = ""
+        self._waits = _Waits()
+        self._waiting = ""
 
     def disable(self) -> None:
         """Show nothing, as in all processes but the first."""
@@ -77,6 +81,8 @@ class RunProgress(ProgressBar):
         self._steps = trainer.max_steps if trainer.max_steps > 0 else float(trainer.estimated_stepping_batches)
         self._first_step = self._last_step = trainer.global_step
         self._started_at = time.monotonic()
+        self._waits = _Waits()
+        self._waits.begin(trainer)
         if self._show_bars():
             assert self._bars is not None
             self._training = self._bars.add_task(
@@ -97,19 +103,27 @@ class RunProgress(ProgressBar):
                 max(1, int(self._steps) // _LINES_PER_RUN) if math.isfinite(self._steps) else 500
             )
         if step % interval == 0 or step == self._steps:
+            self._waits.end(trainer)
+            self._waits.begin(trainer)
+            self._waiting = _waiting(self._waits.latest) if self._waits.latest > _SHARE_OF_WAITS else ""
             loss = trainer.callback_metrics.get("train/loss")
             self._loss = "" if loss is None else f"loss {float(loss):.3f}"
             if self._bars is None:
-                self._say(_join(self._place(step), _phase(pl_module), self._loss, self._pace(step)))
+                self._say(_join(self._place(step), _phase(pl_module), self._loss, self._pace(step), self._waiting))
         if self._bars is not None and self._training is not None:
-            self._bars.update(self._training, completed=step, note=_join(_phase(pl_module), self._loss, self._score))
+            note = _join(_phase(pl_module), self._loss, self._score, self._waiting)
+            self._bars.update(self._training, completed=step, note=note)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop drawing before the report."""
         self._stop()
+        self._waits.end(trainer)
+        if self._waits.whole is not None:
+            self._say(_waiting(self._waits.whole))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count validation images."""
+        self._waits.end(trainer)
         if not trainer.sanity_checking:
             self._start_evaluation("validation", trainer.num_val_batches)
 
@@ -130,6 +144,7 @@ class RunProgress(ProgressBar):
         """Print the scores on one line that stays."""
         if trainer.sanity_checking:
             return
+        self._waits.begin(trainer)
         self._end_evaluation()
         if trainer.state.fn != "fit" or not self._enabled:
             if trainer.state.fn != "fit":
@@ -245,6 +260,42 @@ class RunProgress(ProgressBar):
             return f"{rate:.2f} steps/s"
         left = timedelta(seconds=round((self._steps - step) / rate))
         return f"{rate:.2f} steps/s  {left} left"
+
+
+class _Waits:
+    """Time that training waits for its loader; validations do not count.
+
+    Attributes:
+        latest: Share of the time between the last two looks, 0 to 1.
+    """
+
+    def __init__(self) -> None:
+        self.latest = 0.0
+        self._seconds = self._waited = 0.0
+        self._began: tuple[float, float] | None = None
+
+    @property
+    def whole(self) -> float | None:
+        """Share of all the time; ``None`` if nobody knows."""
+        return self._waited / self._seconds if self._seconds else None
+
+    def begin(self, trainer: Trainer) -> None:
+        """Look at the clock."""
+        waited = getattr(trainer.train_dataloader, "waited", None)
+        self._began = None if waited is None else (time.perf_counter(), waited)
+
+    def end(self, trainer: Trainer) -> None:
+        """Look, and end."""
+        if self._began is not None:
+            loader: Any = trainer.train_dataloader
+            seconds, waited = time.perf_counter() - self._began[0], loader.waited - self._began[1]
+            self.latest = waited / max(seconds, 1e-9)
+            self._seconds, self._waited = self._seconds + seconds, self._waited + waited
+            self._began = None
+
+
+def _waiting(share: float) -> str:
+    return f"waits for data {100 * share:.1f} % of the time"
 
 
 def _phase(module: LightningModule) -> str:

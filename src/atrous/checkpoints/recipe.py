@@ -148,6 +148,8 @@ def build_data_module(recipe: Any, *, trust: Sequence[str] = (), **values: Any) 
         AtrousError: See ``build_model``.
     """
     node = _checked(recipe, "data", "data", tuple(trust))
+    if node.get("cache", "none") != "none":
+        node["cache"] = "none"  # a file from elsewhere does not say where gigabytes are written
     return cast(SegmentationDataModule, _build({**node, **values}, "data", "data"))
 
 

@@ -22,6 +22,9 @@ MAY_CHANGE = (
     "callbacks.last.path",
     # what it runs on and how fast
     "data.num_workers",
+    "data.cache",
+    "data.cache_folder",
+    "data.cache_gb",
     "data.eval_batch_size",
     "task.channels_last",
     "task.atrous_convolution",

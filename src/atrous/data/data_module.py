@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from atrous.data.dataset import RawSample, Sample, SegmentationDataset, to_sample
 from atrous.data.label_space import LabelSpace
+from atrous.data.loading.cache import CachedDataset, Kind
 from atrous.data.loading.repeats import image_repeats
 from atrous.data.loading.sampling import (
     Draw,
@@ -28,6 +29,7 @@ from atrous.data.loading.sampling import (
 from atrous.data.sets import Mix
 from atrous.data.statistics import ClassCounts, count_classes
 from atrous.errors import AtrousError, require_range
+from atrous.terminal import open_console, say
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -52,6 +54,10 @@ class SegmentationDataModule(LightningDataModule):
         repeat_classes: Draws per pass of the images of some classes; see ``image_repeats``.
         parts: Of a mixed data set, the weight of each part: how many of its images are drawn for those of the others.
         statistics: Folder in which counts of the masks are kept for later runs; ``None`` to count each time.
+        cache: Where decoded samples are kept: "ram", for the loaders of this process, "disk", for all processes and
+            later runs, or "none".
+        cache_folder: Of ``cache="disk"``.
+        cache_gb: Most GiB of a cache in memory, or of all in the folder.
 
     Raises:
         AtrousError: A number is out of range.
@@ -75,6 +81,9 @@ class SegmentationDataModule(LightningDataModule):
         repeat_classes: Mapping[str, int] | None = None,
         parts: Mapping[str, float] | None = None,
         statistics: str | Path | None = None,
+        cache: Kind = "none",
+        cache_folder: str | Path | None = None,
+        cache_gb: float = 32,
     ) -> None:
         super().__init__()
         require_range("data.batch_size", batch_size, at_least=1)
@@ -82,6 +91,9 @@ class SegmentationDataModule(LightningDataModule):
         require_range("validate_every", validate_every, at_least=1)
         require_range("data.num_workers", num_workers, at_least=0)
         require_range("seed", seed, at_least=0)
+        require_range("data.cache_gb", cache_gb, above=0)
+        if cache == "disk" and cache_folder is None:
+            raise AtrousError("data.cache=disk needs data.cache_folder")
         self.source = dataset if root is None else functools.partial(dataset, root=root)
         self._augment = augment
         self._split_of = {"train": train_split, "val": val_split, "test": test_split}
@@ -94,6 +106,10 @@ class SegmentationDataModule(LightningDataModule):
         self.repeat_classes = repeat_classes
         self.parts = parts
         self.statistics = statistics
+        self.cache = cache
+        self.cache_folder = cache_folder
+        self.cache_gb = cache_gb
+        self._cached: dict[str, CachedDataset] = {}
         self._loaded: dict[str, SegmentationDataset] = {}
         self._counts: dict[str, ClassCounts] = {}
 
@@ -120,6 +136,25 @@ class SegmentationDataModule(LightningDataModule):
             raise AtrousError(f"{dataset.label_space.name} {split} has no labels: choose another data.{stage}_split")
         return dataset
 
+    def cached(self, stage: str) -> SegmentationDataset:
+        """The data set of a stage as loaders read it: through the cache, if there is one.
+
+        Raises:
+            AtrousError: The folder of the cache cannot be used.
+        """
+        split, dataset = self.split(stage), self.dataset(stage)
+        if self.cache == "none":
+            return dataset
+        if split not in self._cached:
+            cached = CachedDataset(dataset, kind=self.cache, folder=self.cache_folder or "", gigabytes=self.cache_gb)
+            self._cached[split] = cached
+            held, length = cached.capacity.samples, len(dataset)
+            if held < length and self._shard()[0] == 0:
+                room = f"{held:,} of the {length:,} images of {dataset.label_space.name} {split}"
+                others = f"the others are decoded each time (data.cache_gb={self.cache_gb:g})"
+                say(open_console(), f"data.cache={self.cache}: there is room for {room}; {others}")
+        return self._cached[split]
+
     def open(self, split: str) -> SegmentationDataset:
         """Any split of the data set."""
         return self.source(split=split)
@@ -139,7 +174,7 @@ class SegmentationDataModule(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Endless stream of augmented batches, in chunks of ``validate_every`` steps."""
         rank, world_size, accumulate = self._training_shard()
-        dataset = self.dataset("train")
+        dataset = self.cached("train")
         stream = TrainingStream(
             len(dataset),
             batch_size=self.batch_size,
@@ -162,7 +197,7 @@ class SegmentationDataModule(LightningDataModule):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, stage: str) -> DataLoader[Sample]:
-        dataset = self.dataset(stage)
+        dataset = self.cached(stage)
         rank, world_size, _ = self._shard()
         if len(dataset) < world_size:
             raise AtrousError(

@@ -103,8 +103,14 @@ def to_sample(raw: RawSample) -> Sample:
     """Turn a raw sample into tensors without changing a value, for evaluation."""
     height, width = raw.mask.shape
     return {
-        "image": torch.from_numpy(np.ascontiguousarray(raw.image.transpose(2, 0, 1))),
-        "mask": torch.from_numpy(np.ascontiguousarray(raw.mask)),
+        "image": as_tensor(raw.image.transpose(2, 0, 1)),
+        "mask": as_tensor(raw.mask),
         "name": raw.name,
         "size": (height, width),
     }
+
+
+def as_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """Pixels as a contiguous tensor; a copy where the memory is laid out otherwise or must not be written to."""
+    whole = np.ascontiguousarray(pixels)
+    return torch.from_numpy(whole if whole.flags.writeable else whole.copy())

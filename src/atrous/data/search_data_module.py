@@ -44,7 +44,7 @@ class SearchDataModule(SegmentationDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """Endless stream of pairs of batches, in chunks of ``validate_every`` steps."""
         rank, world_size, accumulate = self._training_shard()
-        dataset, repeats, of = self.dataset("train"), self._repeats(), self.halves
+        dataset, repeats, of = self.cached("train"), self._repeats(), self.halves
         streams = [
             TrainingStream(
                 len(half),

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 import albumentations
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from atrous.data.augment.random_scale_crop import MEAN_COLOR, RandomScaleCrop
 from atrous.data.augment.rotation import rotate
-from atrous.data.dataset import RawSample, Sample
+from atrous.data.dataset import RawSample, Sample, as_tensor
 from atrous.errors import AtrousError
 
 _COLOR_DEFAULTS = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "blur": 0.0, "probability": 1.0}
@@ -94,8 +93,8 @@ class Augmentation:
                 transform.set_random_state(generator, choose)
                 data = transform(**data)
         return {
-            "image": torch.from_numpy(_planes(data["image"])),
-            "mask": torch.from_numpy(np.ascontiguousarray(data["mask"])),
+            "image": as_tensor(_planes(data["image"])),
+            "mask": as_tensor(data["mask"]),
             "name": raw.name,
             "size": self.crop_size,
         }

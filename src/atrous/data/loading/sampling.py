@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -99,15 +100,23 @@ class SampleLoader(DataLoader[Sample]):
     """A loader whose batches may be an ``AtrousError``, which it raises.
 
     An error raised in a worker would arrive with the worker's traceback inside the message.
+
+    Attributes:
+        waited: Seconds that this process has waited for batches.
     """
+
+    waited: float = 0.0
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
         """Yield the batches up to the first error, which ends the workers too."""
         batch: Sample | AtrousError | None = None
+        began = time.perf_counter()
         for batch in super().__iter__():
+            self.waited += time.perf_counter() - began
             if isinstance(batch, AtrousError):
                 break
             yield batch
+            began = time.perf_counter()
         if isinstance(batch, AtrousError):
             self._iterator = None  # the traceback keeps the loader, but not its workers
             raise batch

@@ -15,6 +15,15 @@ from atrous.data.problems import collecting_problems
 from atrous.data.sets.files import ImageMaskFiles
 from atrous.errors import AtrousError
 
+_HELD_BY = {
+    "trainval": ("train", "val"),
+    "trainaug": ("train",),
+    "trainval_aug": ("train", "val", "trainval", "trainaug"),
+    "trainval_extra": ("train", "val", "trainval", "train_extra"),
+    "train_coarse": ("train", "trainval", "trainval_extra"),
+}
+"""Splits whose images are in another one by design."""
+
 
 class _Looked(NamedTuple):
     """What looking at a sample gave: what is wrong with it, and a digest of its image."""
@@ -101,7 +110,7 @@ def _lacks(dataset: SegmentationDataset, index: int, missing: set[str]) -> bool:
 
 
 def _overlaps(digests: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Images that are in two splits, but for splits that hold another by their names, as trainval holds val."""
+    """Images that are in two splits, but for splits that hold others, as trainval holds val."""
     problems = []
     of_content: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     splits = list(digests)
@@ -110,7 +119,7 @@ def _overlaps(digests: Mapping[str, Mapping[str, str]]) -> list[str]:
             of_content[digest].append((split, name))
     for number, one in enumerate(splits):
         for other in splits[number + 1 :]:
-            if one in other or other in one:
+            if one in _HELD_BY.get(other, ()) or other in _HELD_BY.get(one, ()):
                 continue
             names = digests[one].keys() & digests[other].keys()
             problems += [f"{name!r} is in {one} and in {other}" for name in sorted(names)]

@@ -1,7 +1,8 @@
-"""From nothing to a data set that can be trained on: fetched, converted, checked and counted."""
+"""From nothing to a data set that can be trained on: fetched, converted, checked, counted and, if wanted, decoded."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +10,8 @@ from rich.table import Table
 
 from atrous.commands.prepare.tasks.verify import show
 from atrous.data.data_module import SegmentationDataModule
+from atrous.data.loading.cache import CachedDataset, fill
+from atrous.data.preparation.parallel import in_parallel
 from atrous.data.preparation.sets import prepare
 from atrous.data.preparation.verification import verify
 from atrous.terminal import say
@@ -20,7 +23,8 @@ def run(
     """Fetch what may be fetched, convert, look at every file, and count the classes of the training split.
 
     What is done already is kept, so that it can be stopped at any moment and started again. The counts are those that
-    class weights, repeats of rare classes and baselines read.
+    class weights, repeats of rare classes and baselines read. With ``data.cache=disk`` all images are decoded into the
+    cache as well.
 
     Args:
         console: Where progress and the summary go.
@@ -51,4 +55,11 @@ def run(
         table.add_row(name, f"{100 * share:.2f}", f"{100 * images:.1f}", f"{weight:.3g}")
         result["classes"][name] = {"pixels": float(share), "images": float(images), "weight": weight}
     console.print(table)
+    for stage in ("train", "val"):
+        cached = data.cached(stage)
+        if isinstance(cached, CachedDataset) and data.cache == "disk":
+            held = cached.capacity.samples
+            what = f"decoding {data.label_space.name} {data.split(stage)}"
+            in_parallel(functools.partial(fill, cached), range(held), what, workers=workers)
+            say(console, f"{held:,} images of {data.split(stage)} are decoded in {data.cache_folder}")
     return result
