@@ -199,6 +199,7 @@ class Bench:
             config.device = "cpu"
         elif script == "benchmark":
             config.augment.update(cases=[[64, 96, 65]], samples=2, repetitions=1)
+            config.data.update(crops=[33, 33], sizes=[[40, 50], [48, 64]], images=2, repetitions=1)
             config.convolution.update(shapes=[[1, 16, 9, 3, 2]], rounds=3)
             config.train.update(crop=33, batch=2, rounds=1, networks=config.train.networks[:1], default_form=False)
             config.inference.update(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -84,6 +85,15 @@ class LabelSpace:
         return table
 
     @cached_property
+    def _train_id_of_byte(self) -> tuple[NDArray[np.uint8], int] | None:
+        """Train id of every byte, and what stands for unknown ones; ``None`` if no number is left for them."""
+        spare = next((each for each in range(self.num_classes, 256) if each != self.ignore_index), None)
+        if spare is None:
+            return None
+        table = self._train_id_of[:256]
+        return np.where(table < 0, spare, table).astype(np.uint8), spare
+
+    @cached_property
     def _color_of(self) -> NDArray[np.uint8]:
         """RGB of every train id: 256x3, black where the id has no meaning."""
         table = np.zeros((256, 3), dtype=np.uint8)
@@ -104,6 +114,10 @@ class LabelSpace:
         Raises:
             AtrousError: The mask has ids that belong to no class and are not void.
         """
+        if raw.dtype == np.uint8 and raw.ndim == 2 and (of_byte := self._train_id_of_byte) is not None:
+            quickly = cv2.LUT(raw, of_byte[0])
+            if not (quickly == of_byte[1]).any():
+                return np.asarray(quickly, dtype=np.uint8)
         table = self._train_id_of
         if raw.dtype == np.uint8 or (raw.min() >= 0 and raw.max() < len(table)):
             encoded = table[raw]
