@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import json
 import logging
 import os
 import runpy
@@ -171,13 +172,73 @@ def cityscapes_folder(tmp_path: Path) -> Path:
     return folder
 
 
+COCO_IDS = {17: "cat", 18: "dog"}
+
+
+@pytest.fixture
+def coco_folder(tmp_path: Path) -> Path:
+    """COCO with three training images and two of validation, 40x60 pixels: a cat, and a dog partly before it."""
+    folder = tmp_path / "coco"
+    outlines = {17: [2, 2, 42, 2, 42, 34, 2, 34], 18: [30, 4, 58, 4, 58, 39, 30, 39]}
+    for first, part, count in ((0, "train2017", 3), (100, "val2017", 2)):
+        names = [f"{part[:5]}_{index:012d}.jpg" for index in range(count)]
+        for seed, name in enumerate(names, start=first):
+            write_picture(folder / part / name, (40, 60), seed)
+        objects = [(image, *each) for image in range(count) for each in outlines.items()]
+        content = {
+            "images": [{"id": n, "file_name": name, "height": 40, "width": 60} for n, name in enumerate(names)],
+            "categories": [{"id": number, "name": name} for number, name in COCO_IDS.items()],
+            "annotations": [
+                {"image_id": image, "category_id": number, "segmentation": [corners], "area": 1200.0}
+                for image, number, corners in objects
+            ],
+        }
+        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / "annotations" / f"instances_{part}.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def ade20k_folder(tmp_path: Path) -> Path:
+    """ADE20K with three training images and two of validation, 24x38 pixels, whose masks have every id."""
+    folder = tmp_path / "ADEChallengeData2016"
+    for part, stem, indices in (("training", "train", range(3)), ("validation", "val", range(3, 5))):
+        for index in indices:
+            name = f"ADE_{stem}_{index:08d}"
+            write_picture(folder / "images" / part / f"{name}.jpg", (24, 38), index)
+            write_ids(folder / "annotations" / part / f"{name}.png", np.arange(912).reshape(24, 38) % 151, None)
+    rows = ["Idx\tRatio\tTrain\tVal\tName", *(f"{number}\t0.1\t10\t2\tthing {number}" for number in range(1, 151))]
+    (folder / "objectInfo150.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def own_folder(tmp_path: Path) -> Path:
+    """Six images of a user, 40x56 pixels, with masks of colors, and their description."""
+    folder = tmp_path / "own images"
+    colors = np.array([(0, 0, 0), (200, 30, 30), (30, 30, 200)], np.uint8)
+    for index in range(6):
+        write_picture(folder / "photos" / f"{index}.jpg", (40, 56), index)
+        ids = np.add.outer(np.arange(40) // 14, np.arange(56) // 20) % 3
+        (folder / "painted").mkdir(exist_ok=True)
+        Image.fromarray(colors[ids]).save(folder / "painted" / f"{index}.png")
+    lines = [
+        "images: photos/{name}.jpg",
+        "masks: painted/{name}.png",
+        "classes: {nothing: '#000000', cup: [200, 30, 30], plate: [30, 30, 200]}",
+        "splits: {train: 0.7, val: 0.3}",
+    ]
+    (folder / "atrous.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
 def write_voc2010(folder: Path, lists: Mapping[str, Sequence[str]], size: tuple[int, int]) -> None:
     """Write pictures of height x width pixels and the lists of a VOC 2010 that has no masks of its own."""
     devkit = folder / "VOCdevkit" / "VOC2010"
     (devkit / "ImageSets" / "Main").mkdir(parents=True)
-    for split, names in lists.items():
+    for number, (split, names) in enumerate(lists.items()):
         (devkit / "ImageSets" / "Main" / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
-        for seed, name in enumerate(names):
+        for seed, name in enumerate(names, start=100 * number):
             write_picture(devkit / "JPEGImages" / f"{name}.jpg", size, seed)
 
 

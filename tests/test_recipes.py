@@ -227,6 +227,7 @@ PAPERS: dict[str, Recipe] = {
     "deeplabv2_vgg16_cityscapes": replace(V2_VGG, source="v2 table 9, full", miou=64.89, train_split="train"),
     "deeplabv2_vgg16_pascal_context": replace(V2_VGG, source="v2 table 6", miou=37.6, train_split="train"),
     "deeplabv2_resnet101_voc": V2_RESNET,
+    "deeplabv2_resnet101_coco": replace(V2_RESNET, source="v2 §4.1", miou=None, train_split="train"),
     "deeplabv2_resnet101_voc_largefov": replace(V2_RESNET, miou=75.54),
     "deeplabv2_resnet101_cityscapes": replace(V2_RESNET, source="v2 table 9", miou=71.0, train_split="train"),
     "deeplabv2_resnet101_pascal_context": replace(V2_RESNET, source="v2 table 6", miou=44.7, train_split="train"),
@@ -246,14 +247,20 @@ PAPERS: dict[str, Recipe] = {
         doubled=("bicycle", "chair", "diningtable", "pottedplant", "sofa"),  # "bootstrapping" for the test server
     ),
     "deeplabv3_resnet101_voc_coco": replace(V3, source="v3 table 6", miou=82.70, learning_rate=1e-4),
+    "deeplabv3_resnet101_coco": replace(V3, source="v3 §4.1", miou=None, train_split="train"),
     "deeplabv3_resnet101_cityscapes": replace(V3, source="v3 table 7", miou=77.23, **LONG),
     "deeplabv3_cascade_resnet101_voc": replace(V3, source="v3 table 3", miou=76.66, block4=(2, 4, 2)),
     "deeplabv3_cascade_resnet50_voc": replace(
         V3, source="v3 table 2", miou=73.88, backbone="resnet50", block4=(2, 2, 2)
     ),
     "deeplabv3_mobilenetv2_voc": replace(MOBILENET, source="TensorFlow DeepLab's model zoo", miou=75.32, low_level=()),
+    "deeplabv3_mobilenetv2_coco": replace(
+        MOBILENET, source="TensorFlow DeepLab's model zoo", miou=None, low_level=(), train_split="train"
+    ),
     "deeplabv3plus_resnet101_voc": V3_PLUS,
     "deeplabv3plus_xception65_voc": XCEPTION,
+    "deeplabv3plus_xception65_coco": replace(XCEPTION, source="v3+ §4.4", miou=None, train_split="train"),
+    "deeplabv3plus_xception65_voc_coco": replace(XCEPTION, miou=82.20, learning_rate=1e-4),
     "deeplabv3plus_xception65_cityscapes": replace(XCEPTION, source="v3+ table 7", miou=78.79, **LONG),
     **REPRODUCED,
     **{f"{name}_focal": replace(row, miou=None, loss="Focal") for name, row in REPRODUCED.items()},
@@ -291,6 +298,7 @@ OURS = (
     "deeplabv3plus_efficientnet_lite0_camvid_30min",
     "deeplabv3plus_efficientnet_lite0_voc",
     "demo",
+    "own_images",
     "shapes_ablation",
 )
 """Recipes that follow no paper."""

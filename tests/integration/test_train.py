@@ -24,6 +24,7 @@ from atrous.checkpoints.load import load_segmentor
 from atrous.commands.evaluate.command import evaluate
 from atrous.commands.train import command as entry_point
 from atrous.composition.parts import build_data, build_task
+from atrous.data.preparation.coco_voc import draw_coco_voc
 from atrous.errors import AtrousError
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -74,6 +75,8 @@ def test_every_experiment_trains_two_steps(
     cityscapes_folder: Path,
     context_folder: Path,
     person_part_folder: Path,
+    coco_folder: Path,
+    own_folder: Path,
 ) -> None:
     config = composed(
         "train",
@@ -97,7 +100,11 @@ def test_every_experiment_trains_two_steps(
         "Cityscapes": cityscapes_folder,
         "PascalContext": context_folder,
         "PersonPart": person_part_folder,
+        "CocoVOC": coco_folder,
+        "Folder": own_folder,
     }
+    for part in ("train", "val"):
+        draw_coco_voc(coco_folder, part, workers=1)
     dataset = config.data.dataset._target_.rsplit(".", 1)[-1]
     if dataset in folders:
         config.data.root = str(folders[dataset])
