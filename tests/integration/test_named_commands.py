@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,15 @@ class Bench:
             return str(self.trained())
         if "image" in placeholder:
             return "photos"
-        return {"file": "foreign.pth", "folder": "results", "CamVid": "", "VOCdevkit": ""}[placeholder]
+        return {
+            "file": "foreign.pth",
+            "folder": "results",
+            "CamVid": "",
+            "VOCdevkit": "",
+            "COCO": "",
+            "your folder": "own",
+            "zip": "labels.zip",
+        }[placeholder]
 
     def trained(self) -> Path:
         """Folder of a run that was started with nothing but the script's name."""
@@ -167,11 +176,11 @@ class Bench:
 
     def small(self, script: str, config: DictConfig) -> DictConfig:
         """The configuration for two steps on the data at hand."""
-        if config.get("data") is not None:
+        if script != "benchmark" and config.get("data") is not None:
             kind = config.data.dataset._target_.rpartition(".")[2]
             if kind == "Shapes":
                 config.data.dataset.update(size=64, lengths={"train": 4, "val": 2, "test": 2})
-            else:
+            elif kind != "Folder":
                 config.data.root = str(self.data[kind])
             config.data.update(batch_size=2, num_workers=0)
         if script in ("train", "evaluate", f"search_{ARCHITECTURE}"):
@@ -242,6 +251,24 @@ def write_coco(folder: Path) -> Path:
     return folder
 
 
+def write_own(folder: Path) -> None:
+    """A user's images with masks of ids, and a zip of images with Labelme's files."""
+    rng = np.random.default_rng(0)
+    for index in range(5):
+        for place in ("photos", "masks"):
+            (folder / "own" / place).mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "own" / "photos" / f"{index}.jpg")
+        ids = np.add.outer(np.arange(48) // 20, np.arange(64) // 30).astype(np.uint8)
+        Image.fromarray(ids).save(folder / "own" / "masks" / f"{index}.png")
+    shapes = [{"label": "cup", "shape_type": "rectangle", "points": [[4, 4], [30, 40]]}]
+    with zipfile.ZipFile(folder / "labels.zip", "w") as packed:
+        for index in range(5):
+            content = {"shapes": shapes, "imagePath": f"{index}.jpg", "imageHeight": 48, "imageWidth": 64}
+            packed.write(folder / "own" / "photos" / f"{index}.jpg", f"{index}.jpg")
+            packed.writestr(f"{index}.json", json.dumps(content))
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
@@ -264,6 +291,7 @@ def bench(
     (photos / photo.name).write_bytes(photo.read_bytes())
     for file in (SHARED / "weights").glob("*.tflite"):
         (tmp_path / file.name).symlink_to(file)
+    write_own(tmp_path)
     data = {"VOC2012": voc_folder, "CamVid": camvid_folder, "CocoVOC": write_coco(tmp_path / "coco")}
     return Bench(tmp_path, composed, data=data, runs=runs)
 

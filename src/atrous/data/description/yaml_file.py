@@ -156,7 +156,9 @@ def _splits(splits: Any) -> dict[str, Split]:
         elif isinstance(value, list) and value and all(isinstance(each, str) and each for each in value):
             found[str(name)] = tuple(value)
         else:
-            raise AtrousError(f"splits.{name}: give a share, a list such as train.txt, or a pattern such as train/*")
+            raise AtrousError(
+                f"splits.{name}: give a share, a list of names in a .txt file, or a pattern such as train/*"
+            )
     total = sum(share for share in found.values() if isinstance(share, float))
     if total > 1 + 1e-6:
         raise AtrousError(f"splits: the shares add up to {total:g}, more than 1")

@@ -77,7 +77,7 @@ def find_layout(root: Path, files: Sequence[str], *, images: str | None = None, 
     if not found:
         raise AtrousError(
             f"{root}: {len(files):,} pictures, but no two folders with files of the same names, and no names with two "
-            "ends such as _mask: name them with describe.images='images/{name}.jpg' describe.masks='masks/{name}.png'"
+            "ends such as _mask: name the two folders, describe.images=photos describe.masks=labels"
         )
     most = max(found.values())
     candidates = [pair for pair, count in found.items() if count == most]

@@ -20,7 +20,7 @@ _FEWEST = 2
 
 
 def find_splits(root: Path, names: Sequence[str]) -> dict[str, Split]:
-    """Splits by folders such as ``train`` and ``val``, by lists such as ``train.txt``, or by shares.
+    """Splits by folders such as ``train`` and ``val``, by text files of these names, or by shares.
 
     Raises:
         AtrousError: There are fewer than two samples.
