@@ -49,7 +49,7 @@ def test_the_python_names_of_pages_exist() -> None:
         text = page.read_text(encoding="utf-8")
         if page.name == "UPGRADING.md":
             text = "\n".join(line.split("|")[2] for line in text.splitlines() if line.count("|") > 2)
-        names |= set(re.findall(r"`(atrous(?:\.\w+)+)[`(]", text))
+        names |= set(re.findall(r"`(atrous(?:\.\w+)+)[`(]", text)) - {"atrous.yaml"}  # a file
     assert len(names) > 10
     for name in names:
         package, _, last = name.rpartition(".")

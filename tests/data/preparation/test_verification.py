@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from atrous.data.preparation.verification import verify
-from atrous.data.sets import VOC2012, CamVid, Shapes
+from atrous.data.sets import VOC2012, CamVid, Folder, Shapes
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -67,3 +68,42 @@ def test_a_split_that_cannot_be_opened_is_a_problem(camvid_folder: Path) -> None
     (problem,) = verdict.problems
     assert problem.startswith("camvid: no split 'val'")
     assert verdict.lengths == {"train": 3}
+
+
+def test_everything_that_is_wrong_with_a_users_folder(own_folder: Path) -> None:
+    text = (own_folder / "atrous.yaml").read_text(encoding="utf-8")
+    (own_folder / "atrous.yaml").write_text(
+        text.replace("{train: 0.7, val: 0.3}", "{train: train.txt, val: val.txt}"), encoding="utf-8"
+    )
+    (own_folder / "train.txt").write_text("0\n1\n\nnowhere\n1\n2\n3\n", encoding="utf-8")
+    (own_folder / "val.txt").write_text("4\n5\n", encoding="utf-8")
+    (own_folder / "painted" / "2.png").unlink()
+    Image.fromarray(np.full((40, 56, 3), 9, np.uint8)).save(own_folder / "painted" / "3.png")
+    cut = (own_folder / "photos" / "4.jpg").read_bytes()
+    (own_folder / "photos" / "4.jpg").write_bytes(cut[: len(cut) // 2])
+    shutil.copy(own_folder / "photos" / "0.jpg", own_folder / "photos" / "5.jpg")
+    verdict = verify(functools.partial(Folder, root=own_folder), ("train", "val"), workers=1)
+    expected = (
+        r"train\.txt: line 3 is empty", r"train\.txt, line 4: 'nowhere': there is no such image",
+        r"train\.txt: '1' is listed 2 times", r"2\.jpg: it has no mask painted/2\.png",
+        r"3\.png: colors #090909 \(2,240 pixels\)", r"4\.jpg: image cannot be read",
+        r"'0' of train and '5' of val are the same image",
+    )  # fmt: skip
+    assert len(verdict.problems) == len(expected), verdict.problems
+    for sentence in expected:
+        assert sum(bool(re.search(sentence, problem)) for problem in verdict.problems) == 1, sentence
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "held"),
+    [
+        ("train", "val", False),
+        ("train", "trainval", True),
+        ("train", "train_extra", False),
+        ("train", "trainaug", True),
+    ],
+)
+def test_splits_that_hold_others_are_not_compared(camvid_folder: Path, one: str, other: str, held: bool) -> None:
+    dataset = CamVid("train", root=camvid_folder)
+    verdict = verify(lambda split: dataset, (one, other), workers=1)
+    assert (verdict.problems == []) == held

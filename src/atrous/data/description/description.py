@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Literal
 from atrous.data.description.color_code import ColorCode
 from atrous.data.description.patterns import Pattern
 from atrous.data.label_space import LabelSpace
+from atrous.data.problems import note, report
 from atrous.errors import AtrousError
 
 FILE = "atrous.yaml"
@@ -123,13 +125,18 @@ def _listed(path: Path, names: Sequence[str]) -> list[str]:
         of_end.setdefault(name.rpartition("/")[2], set()).add(name)
     found: list[str] = []
     for number, line in enumerate(lines, start=1):
+        matching = _matching(line, known, of_end) if line else set()
         if not line:
-            continue
-        matching = _matching(line, known, of_end)
-        if len(matching) != 1:
+            note(f"{path}: line {number} is empty")
+        elif len(matching) != 1:
             several = f"{len(matching)} images have this name" if matching else "there is no such image"
-            raise AtrousError(f"{path}, line {number}: {line!r}: {several}")
-        found += matching
+            sentence = f"{path}, line {number}: {line!r}: {several}"
+            report([sentence], otherwise=sentence)
+        else:
+            found += matching
+    for name, count in Counter(found).items():
+        if count > 1:
+            note(f"{path}: {name!r} is listed {count} times")
     if not found:
         raise AtrousError(f"{path}: the list is empty")
     return found
