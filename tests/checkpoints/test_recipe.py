@@ -155,6 +155,15 @@ def test_data_sets_have_lists_too(place: str, tmp_path: Path) -> None:
     assert not (tmp_path / "mark").exists()
 
 
+def test_a_file_does_not_say_where_gigabytes_are_written(tmp_path: Path) -> None:
+    data = build_data_module({**DATA, "cache": "disk", "cache_folder": str(tmp_path / "cache")})
+    data.train_dataloader()
+    data.val_dataloader()
+    assert data.cache == "none"
+    assert not (tmp_path / "cache").exists()
+    assert build_data_module({**DATA, "cache": "disk"}, cache="ram").cache == "ram"
+
+
 def test_strings_stay_strings(monkeypatch: pytest.MonkeyPatch) -> None:
     """An interpolation in a file could read the environment or call a resolver."""
     monkeypatch.setenv("SECRET", "shown")
