@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -23,6 +25,21 @@ def choices(group: str) -> list[str]:
 def project() -> Path:
     """The folder that ``data/`` and ``logs/`` are in: the checkout, or where an installed command was started."""
     return Path.cwd() if _INSTALLED else CONFIGURATION.parent
+
+
+def setting(key: str, value: str | Path) -> str:
+    """How a setting is written in a shell, such as ``data.root=/data/VOC``; quoted where a shell or Hydra needs it."""
+    text = str(value)
+    if re.fullmatch(r"[A-Za-z0-9_./:%+-]+", text):
+        return f"{key}={text}"
+    word = f"{key}={quoted(text)}"
+    return shlex.quote(word) if re.search(r'[$`\\"!]', word) else f'"{word}"'
+
+
+def quoted(text: str) -> str:
+    """Text as the value of a setting, whatever signs are in it; to Hydra a backslash is one, but before a quote."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text)
+    return f"'{escaped}'"
 
 
 def command(name: str) -> str:

@@ -130,4 +130,4 @@ def test_the_folder_has_to_be_named_and_described(run: Command, undescribed: Pat
     assert "data.root is missing" in run("prepare.py", "task=describe").stderr
     done = run("train.py", "data=folder", f"data.root='{undescribed}'", *SMALL)
     assert done.returncode == 2
-    assert f"task=describe data.root={undescribed}" in done.stderr
+    assert f"""task=describe "data.root='{undescribed}'"`""" in done.stderr, "a path with a space, for shell and Hydra"

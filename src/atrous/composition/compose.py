@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from atrous.composition.exits import first_line
 from atrous.composition.resolvers import register_resolvers
 from atrous.errors import AtrousError
-from atrous.places import CONFIGURATION
+from atrous.places import CONFIGURATION, quoted
 
 
 @contextlib.contextmanager
@@ -73,9 +73,3 @@ def compose_again(words: Sequence[str], *, run: str) -> DictConfig:
     with compose(str(job.job.config_name), [*kept, *words]) as again:
         OmegaConf.resolve(again)
         return again
-
-
-def quoted(text: str) -> str:
-    """Text as a value of an override, whatever signs are in it."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -13,9 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from atrous.composition.compose import compose, quoted
+from atrous.composition.compose import compose
 from atrous.errors import AtrousError
-from atrous.places import CONFIGURATION, command
+from atrous.places import CONFIGURATION, command, quoted
 from atrous.runs import CHECKPOINTS, checkpoint_to_continue, newest_run
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import timm
 
-from atrous.composition.compose import compose, quoted
+from atrous.composition.compose import compose
 from atrous.composition.parts import build_segmentor
 from atrous.errors import AtrousError, require_range
 from atrous.models import Segmentor
-from atrous.places import choices
+from atrous.places import choices, quoted
 from atrous.signatures import require_type
 
 

@@ -14,7 +14,7 @@ from atrous.data.description import FILE, Description, Pattern, picture_files, r
 from atrous.data.problems import report
 from atrous.data.sets.files import ImageMaskFiles, naming
 from atrous.errors import AtrousError
-from atrous.places import command
+from atrous.places import command, setting
 
 
 class Folder(ImageMaskFiles):
@@ -106,7 +106,7 @@ def find_description(folder: Path, description: str | Path | None = None) -> Pat
     if not path.is_file():
         raise AtrousError(
             f"folder: {path} is missing, which describes the images: `{command('prepare')} task=describe "
-            f"data.root={folder}` looks at them and writes it"
+            f"{setting('data.root', folder)}` looks at them and writes it"
         )
     return path
 

@@ -18,7 +18,7 @@ from atrous.data.preparation.describe import describe
 from atrous.data.preparation.describe.splits import describe_splits
 from atrous.data.sets import Folder
 from atrous.errors import AtrousError
-from atrous.places import command
+from atrous.places import command, setting
 from atrous.reports.samples import sample_sheet
 from atrous.terminal import say
 
@@ -72,8 +72,10 @@ def run(
     picture = Path(figures) / "samples.png"
     _draw(picture, list(splits.values()), found.description.label_space)
     say(console, f"splits: {describe_splits(found.description.splits, lengths)}")
-    say(console, f"look at {picture}: do the masks fit? If so:")
-    say(console, f"{command('train')} data=folder data.root={found.root} augment.crop_size={_crop(found.side)}")
+    say(console, f"look at {picture}: do the masks fit? If so, one of:")
+    say(console, f"{command('train')} experiment=own_images {setting('data.root', found.root)}")
+    crop = f"augment.crop_size={_crop(found.side)}"
+    say(console, f"{command('train')} data=folder {setting('data.root', found.root)} {crop} model=... backbone=...")
     space = found.description.label_space
     return {
         "root": str(found.root),

@@ -20,6 +20,7 @@ from atrous.data.preparation.describe.layout import find_layout
 from atrous.data.preparation.describe.splits import find_splits
 from atrous.data.sets.folder import find_pairs
 from atrous.errors import AtrousError
+from atrous.places import setting
 
 Kind = Literal["auto", "masks", "coco", "yolo", "labelme"]
 
@@ -117,7 +118,7 @@ def _unpacked(archive: Path, said: list[str]) -> Path:
     inside = [path for path in folder.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
     if len(inside) == 1 and inside[0].is_dir():
         folder = inside[0]
-    said.append(f"{archive.name} is unpacked: give data.root={folder} from now on")
+    said.append(f"{archive.name} is unpacked: give {setting('data.root', folder)} from now on")
     return folder
 
 
