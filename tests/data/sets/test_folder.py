@@ -118,6 +118,14 @@ def test_an_id_or_a_color_that_no_class_has(folder: Path) -> None:
         everything(folder)
 
 
+def test_colors_where_ids_are_meant(folder: Path) -> None:
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    pixels[0, 0, 2] = 1  # red and green alone would be ids
+    write(folder / "masks" / "0.png", pixels)
+    with pytest.raises(AtrousError, match=r"0\.png: mask cannot be read: .*its mode is RGB"):
+        everything(folder)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
 def test_masks_that_lost_their_values_are_refused(folder: Path, kind: str) -> None:
     write(folder / "masks" / "0.png", np.zeros(SIZE, np.uint8), format=kind)

@@ -101,6 +101,50 @@ def test_coco_of_several_splits(tmp_path: Path) -> None:
         assert len(Folder(split, root=tmp_path)) == count
 
 
+def test_coco_of_several_splits_in_one_folder(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    of_split = {"train": ["a.jpg", "b.jpg", "c.jpg"], "val": ["d.jpg"], "test": ["e.jpg", "f.jpg"]}
+    for seed, name in enumerate("abcdef"):
+        photo(tmp_path / "images" / f"{name}.jpg", seed)
+    for split, names in of_split.items():
+        path = tmp_path / "annotations" / f"instances_{split}2017.json"
+        path.write_text(json.dumps(coco(names)), encoding="utf-8")
+    masks(tmp_path)
+    for split, names in of_split.items():
+        assert [f"{name}.jpg" for name in Folder(split, root=tmp_path).names] == names
+
+
+def test_what_several_files_say_about_an_image_is_joined(tmp_path: Path) -> None:
+    for index in range(2):
+        photo(tmp_path / f"{index}.jpg", index)
+    names = ["0.jpg", "1.jpg"]
+    whole = coco(names)
+    for number in (3, 17):
+        part = {**whole, "annotations": [each for each in whole["annotations"] if each["category_id"] == number]}
+        (tmp_path / f"class_{number}.json").write_text(json.dumps(part), encoding="utf-8")
+    people = {**coco(names), "categories": [{"id": 17, "name": "person", "keypoints": ["nose"]}]}
+    (tmp_path / "keypoints.json").write_text(json.dumps(people), encoding="utf-8")
+    found = describe(tmp_path)
+    assert found.description.splits.keys() == {"train", "val"}
+    cats_below = expected(1, 2)
+    space = found.description.label_space.classes
+    assert space == ("background", "cat", "dog")
+    for mask in masks(tmp_path).values():
+        assert ((mask == cats_below) | ((mask == 1) & inside(CAT))).all()
+        assert (mask == 2).any()
+
+
+def test_masks_may_be_meant_where_there_are_labels(tmp_path: Path) -> None:
+    for index in range(2):
+        photo(tmp_path / "photos" / f"{index}.jpg", index)
+        labelme(tmp_path / "photos", str(index))
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.full((HEIGHT, WIDTH), 7, np.uint8)).save(tmp_path / "masks" / f"{index}.png")
+    assert describe(tmp_path, labels="masks").description.label_space.raw_ids == (7,)
+    assert describe(tmp_path).description.masks.text == "masks_from_labelme/{name}.png"
+    assert describe(tmp_path, labels="masks").description.masks.text == "masks/{name}.png", "not the drawn ones"
+
+
 def yolo(folder: Path, images: list[str]) -> None:
     for index, image in enumerate(images):
         photo(folder / image, index)

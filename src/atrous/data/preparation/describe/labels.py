@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections import defaultdict
@@ -90,8 +91,13 @@ def _kind(path: Path) -> Tool | None:
     if not isinstance(content, Mapping):
         return None
     if {"images", "annotations", "categories"} <= content.keys():
-        return "coco"
+        return None if _has_keypoints(content["categories"]) else "coco"
     return "labelme" if {"shapes", "imagePath"} <= content.keys() else None
+
+
+def _has_keypoints(categories: object) -> bool:
+    """Whether a file is about the poses of objects that another file names too, as COCO's own are."""
+    return isinstance(categories, list) and any("keypoints" in each for each in categories if isinstance(each, dict))
 
 
 def _is_yolo(path: Path) -> bool:
@@ -117,11 +123,12 @@ def _read_coco(root: Path, pictures: Sequence[str], workers: int | None) -> Labe
         for each in annotated:
             place = find(each.file, near=path.parent.relative_to(root).as_posix(), said_by=path)
             found.append(place)
-            images[place] = each
+            before = images[place].outlines if place in images else ()
+            images[place] = dataclasses.replace(each, outlines=(*before, *each.outlines))
             fits.append(_fit(root / place, each.size, said_by=path))
-        splits[_split_of(path, root)] = found
-    one = len(files) == 1
-    return Labels(tuple(classes), images, {} if one else splits, _either(fits, root))
+        splits.setdefault(_split_of(path, root), []).extend(found)
+    splits = {split: list(dict.fromkeys(paths)) for split, paths in splits.items()}
+    return Labels(tuple(classes), images, splits if len(splits) > 1 else {}, _either(fits, root))
 
 
 def _split_of(path: Path, root: Path) -> str:
