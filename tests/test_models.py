@@ -15,9 +15,14 @@ from atrous.models.segmentor import Segmentor
 
 MODELS = atrous.list_models()
 CLASSES = 5
-# The backbone that stands for the kind, and widths that keep a test below seconds.
+# Down, up and straight on, every operation that computes something, and inputs of every kind, in 4 layers of 12.
+CELL = "[[max_pooling_3x3,l-1],[separable_5x5,l-2]],[[skip,l-1],[atrous_3x3,block 1]],\
+[[average_pooling_3x3,l-2],[separable_3x3,block 2]],[[skip,l-2],[atrous_5x5,l-1]]"
+# The backbone that stands for the kind, and widths and depths that keep a test below seconds.
 CASES: dict[str, list[str]] = {
     "auto_deeplab": [
+        "backbone.genotype.strides=[4,8,8,4]",
+        f"backbone.genotype.blocks=[{CELL}]",
         "backbone.size=2",
         "backbone.stem=[4,4,8]",
         "model.head.aspp_channels=16",

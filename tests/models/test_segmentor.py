@@ -347,11 +347,17 @@ def test_a_crf_learns_as_new_layers_do_and_does_not_decay(with_crf: tuple[Segmen
     assert learned <= groups["head_no_decay"]
 
 
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.long)])
 @torch.no_grad()
-def test_a_network_with_a_crf_can_be_folded_and_compiled(with_crf: tuple[Segmentor, Segmentor]) -> None:
-    _, refined = with_crf
+def test_a_network_with_a_crf_can_be_folded_and_compiled(backend: str) -> None:
+    """One layer, a batch norm and two steps of the CRF: how long their code is built grows with every operation."""
+    torch.manual_seed(0)
+    crf = DenseCRF(kernels=[Bilateral(weight=4, sigma_xy=8, sigma_rgb=30)], iterations=2, trainable=["weights"])
+    head = partial(FCNHead, feature=-1, channels=4)
+    refined = Segmentor(backbone=_Samples(Grid.POINTS), head=head, num_classes=3, crf=crf).eval()
     image = torch.randint(0, 256, (1, 3, 41, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     wanted = refined(image).softmax(dim=1)
     torch.testing.assert_close(refined.folded()(image).softmax(dim=1), wanted, atol=1e-3, rtol=0)
-    refined.compile()
+    refined.compile(backend=backend)
     torch.testing.assert_close(refined(image).softmax(dim=1), wanted, atol=1e-3, rtol=0)
+    torch.compiler.reset()

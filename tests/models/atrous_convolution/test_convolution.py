@@ -225,13 +225,19 @@ def test_an_exported_network_has_pytorch_operators_alone(network: nn.Sequential)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", [torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.long)])
-def test_compiled_without_a_break(network: nn.Sequential, precision: torch.dtype) -> None:
-    """Gradients too: the compiler has a graph of its own for them, and lays out maps as it likes."""
+@pytest.mark.parametrize(
+    ("backend", "precision"),
+    [
+        ("aot_eager", torch.bfloat16),
+        *(pytest.param("inductor", each, marks=pytest.mark.long) for each in (torch.bfloat16, torch.float32)),
+    ],
+)
+def test_compiled_without_a_break(network: nn.Sequential, backend: str, precision: torch.dtype) -> None:
+    """Gradients too: the compiler has a graph of its own for them, and its code lays out maps as it likes."""
     image = torch.randn(2, 16, 33, 33)
     parameters = list(network.parameters())
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
-        result = torch.compile(network, fullgraph=True)(image)
+        result = torch.compile(network, fullgraph=True, backend=backend)(image)
     mine = torch.autograd.grad(result.float().square().mean(), parameters)
     compute_by(network.double(), "torch")
     exact = torch.autograd.grad(network(image.double()).square().mean(), parameters)
