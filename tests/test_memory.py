@@ -12,15 +12,17 @@ import pytest
 from atrous import memory
 
 ARENA = """
-import ctypes, torch
+import ctypes
 from atrous.memory import keep_freed_memory
 
 class Information(ctypes.Structure):
     _fields_ = [(f"field_{number}", ctypes.c_size_t) for number in range(10)]  # the first is the size of the heap
 
 done = keep_freed_memory()
-torch.ones(2**26)  # 256 MB, freed at once
-mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+library, block = ctypes.CDLL(None), ctypes.c_void_p()
+library.posix_memalign(ctypes.byref(block), ctypes.c_size_t(64), ctypes.c_size_t(2**28))  # as PyTorch's tensors
+library.free(block)  # at once
+mallinfo = getattr(library, "mallinfo2", None)
 if mallinfo is not None:
     mallinfo.restype = Information
 print(done, 0 if mallinfo is None else mallinfo().field_0)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from atrous.data.preparation import parallel
 from atrous.data.preparation.parallel import in_parallel
 from atrous.errors import AtrousError
 
@@ -44,19 +45,20 @@ def test_a_process_that_was_killed_is_one_sentence() -> None:
 def test_no_process_is_left_behind(tmp_path: Path) -> None:
     module = tmp_path / "waiting.py"
     module.write_text(
-        "import os, time\n"
-        "from atrous.data.preparation.parallel import in_parallel\n"
+        "import os, sys, time\n"
+        "sys.path.append(sys.argv[1])  # the module alone: the packages around it import PyTorch for seconds\n"
+        "from parallel import in_parallel\n"
         "def wait(number):\n"
         "    open(f'{os.getpid()}.pid', 'w').close()\n"
         "    time.sleep(100)\n"
         "if __name__ == '__main__':\n"
         "    in_parallel(wait, range(4), 'waiting', workers=2)\n"
     )
-    process = subprocess.Popen([sys.executable, str(module)], cwd=tmp_path)
+    process = subprocess.Popen([sys.executable, str(module), str(Path(parallel.__file__).parent)], cwd=tmp_path)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("*.pid"))) < 2:
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.02)
     process.kill()
     process.wait()
     pids = [int(path.stem) for path in tmp_path.glob("*.pid")]
