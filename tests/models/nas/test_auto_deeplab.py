@@ -132,15 +132,16 @@ def test_output_stride_is_refused(paper: Genotype) -> None:
         AutoDeepLab(genotype=paper, size=1, stem=STEM, output_stride=16)
 
 
-def test_weights_of_a_file(paper: Genotype, tmp_path: Path) -> None:
-    trained = AutoDeepLab(genotype=paper, size=1, stem=STEM)
-    torch.save(trained.state_dict(), tmp_path / "weights.pt")
-    loaded = AutoDeepLab(genotype=paper, size=1, stem=STEM, pretrained=str(tmp_path / "weights.pt"))
-    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+def test_weights_of_a_file(varied: Genotype, tmp_path: Path) -> None:
+    trained = AutoDeepLab(genotype=varied, size=1, stem=STEM)
+    expected = trained.state_dict()
+    torch.save(expected, tmp_path / "weights.pt")
+    loaded = AutoDeepLab(genotype=varied, size=1, stem=STEM, pretrained=str(tmp_path / "weights.pt"))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in loaded.state_dict().items())
     with pytest.raises(AtrousError, match="not those of backbone 'auto_deeplab'"):
-        AutoDeepLab(genotype=paper, size=2, stem=STEM, pretrained=str(tmp_path / "weights.pt"))
+        AutoDeepLab(genotype=varied, size=2, stem=STEM, pretrained=str(tmp_path / "weights.pt"))
     with pytest.raises(AtrousError, match="there are no ImageNet weights"):
-        AutoDeepLab(genotype=paper, pretrained=True)
+        AutoDeepLab(genotype=varied, size=1, stem=STEM, pretrained=True)
 
 
 @pytest.mark.parametrize(
