@@ -7,6 +7,7 @@ last one runs. Recipes given by name alone are composed only, as each one is tra
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -27,11 +28,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from atrous.commands.benchmark import command as benchmark
 from atrous.commands.benchmark.history import append
+from atrous.commands.benchmark.machine import measure
+from atrous.commands.prepare import trial
+from atrous.commands.prepare.tasks import fit_batch
+from atrous.commands.prepare.trial import Trial
 from atrous.commands.search import command as search_command
 from atrous.commands.search.architecture import search_architecture
 from atrous.commands.train import command as train
-from atrous.composition import ARCHITECTURE, continue_recorded_run
+from atrous.composition import ARCHITECTURE, compose, continue_recorded_run
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -46,6 +52,7 @@ COMMAND = re.compile(r"python src/(?P<script>\w+)\.py(?P<rest>(?:\\\n|[^`;\n])*)
 
 COMPOSED_ONLY = {
     "suite=fidelity": "counts forty networks for a minute; tests/commands/benchmark/suites/test_fidelity.py does it",
+    "suite=start": "imports Lightning again and again; tests/commands/benchmark/suites/test_start.py does it",
     "callbacks=[evaluate,submission]": "needs VOC's classes; tests/integration/test_submissions.py runs it",
 }
 LONG = ("convolution.md",)  # its benchmarks take two minutes
@@ -58,6 +65,7 @@ NOT_RUN = {
 NEEDED = [("source=tflite", "deeplabv3_257_mv_gpu.tflite"), ("google.ckpt", "deeplabv3_257_mv_gpu.tflite")]
 SHARED = Path(os.environ.get("ATROUS_SHARED", ROOT.parent / "shared"))
 
+DEFAULT = "deeplabv3plus_resnet18_shapes"  # name of a run that is started with nothing but the script's name
 MACHINE = {"machine": {"processor": "one"}}
 
 Compose = Callable[..., DictConfig]
@@ -160,7 +168,7 @@ class Bench:
 
     def trained(self) -> Path:
         """Folder of a run that was started with nothing but the script's name."""
-        run = self.runs / "train" / "deeplabv3plus_resnet18_shapes" / "2000-01-01_00-00-00"
+        run = self.runs / "train" / DEFAULT / "2000-01-01_00-00-00"
         if not run.is_dir():
             train.train(self.small("train", self.composed("train", f"paths.run={run}", f"paths.logs={self.runs}")))
         return run
@@ -176,6 +184,11 @@ class Bench:
 
     def small(self, script: str, config: DictConfig) -> DictConfig:
         """The configuration for two steps on the data at hand."""
+        for inference in inferences(config):
+            if "size" in inference:
+                inference.size = 65
+        if config.get("protocols") is not None:
+            config.protocols = [re.sub(r"(inference\.size)=\d+", r"\1=65", each) for each in config.protocols]
         if script != "benchmark" and config.get("data") is not None:
             kind = config.data.dataset._target_.rpartition(".")[2]
             if kind == "Shapes":
@@ -190,6 +203,13 @@ class Bench:
             config.validate_every = 2
             config.augment.crop_size = 65
             config.backbone.pretrained = False
+            if config.name == DEFAULT:  # most commands load it
+                config.backbone.name = "test_resnet"
+            if config.backbone.get("name") == "resnet101":  # of the same classes
+                config.backbone.name = "resnet50"
+            config.model.head.update(
+                {name: 16 for name in ("aspp_channels", "decoder_channels") if name in config.model.head}
+            )
             if config.paths.logs != str(self.runs):  # one run is enough to draw and save
                 config.callbacks.update(dict.fromkeys(("panels", "report", "best", "last")))
         elif script == f"search_{ARCHITECTURE}":
@@ -198,6 +218,8 @@ class Bench:
             config.model.head.aspp_channels = 2
             config.augment.crop_size = 33
             config.trainer.precision = "32-true"
+            if config.paths.logs != str(self.runs):
+                config.callbacks.update(dict.fromkeys(("panels", "report", "architecture", "best", "last")))
         elif script == "prepare":
             config.fit_batch.update(largest=2)
         elif script == "search":
@@ -210,10 +232,9 @@ class Bench:
             config.augment.update(cases=[[64, 96, 65]], samples=2, repetitions=1)
             config.data.update(crops=[33, 33], sizes=[[40, 50], [48, 64]], images=2, repetitions=1)
             config.convolution.update(shapes=[[1, 16, 9, 3, 2]], rounds=3)
-            config.train.update(crop=33, batch=2, rounds=1, networks=config.train.networks[:1], default_form=False)
-            config.inference.update(
-                networks=config.inference.networks[:1], cases=[[1, 33, 33]], rounds=1, forms=["eager"], tflite=None
-            )
+            network = {**config.train.networks[0], "backbone": "resnet18"}
+            config.train.update(crop=33, batch=2, rounds=1, networks=[network], default_form=False)
+            config.inference.update(networks=[network], cases=[[1, 33, 33]], rounds=1, forms=["eager"], tflite=None)
             config.system.update(networks=[["deeplabv3plus", "resnet18"]], size=[40, 60], rounds=1)
             config.memory.update(network=["deeplabv3plus", "resnet18"], cases=[[65, 97, 5]])
             config.crf.update(limit=2, street=[], threads=[1], rounds=1, classes=3)
@@ -228,11 +249,27 @@ class Bench:
                 rounds=1,
                 device="cpu",
             )
-            config.start.update(commands={"help": "train --help"}, rounds=1)
+            for section in ("convolution", "train", "inference", "system", "memory", "search"):
+                config[section].threads = 1
             config.record = str(self.folder / "records")
             for ratio in (1.0, 1.0):  # two runs to compare
                 append(config.record, {"suite": config.compare.of, "rows": [{"case": "a", "ratio": ratio}], **MACHINE})
         return config
+
+
+def inferences(config: DictConfig) -> list[DictConfig]:
+    """Nodes of the inference that a configuration has, and of those that its callbacks put around it."""
+    stages = [each.get("stage") for each in (config.get("callbacks") or {}).values() if each is not None]
+    return [each for each in (config.get("inference"), *stages) if each is not None and "_target_" in each]
+
+
+def try_batch_here(words: Sequence[str], batch: int, *, steps: int, memory: int | None, on_gpu: bool) -> Trial:
+    """A trial that trains in this process; tests/commands/prepare/test_trial.py starts others."""
+    with compose("train", words) as config:
+        return Trial(batch, fits=True, **trial._train(config, batch, steps, None))
+
+
+measured = functools.cache(measure)  # the machine, half a second each time
 
 
 def write_coco(folder: Path) -> Path:
@@ -285,6 +322,8 @@ def bench(
 ) -> Bench:
     """A folder with a picture and with weights of others, in which this process then is."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fit_batch, "try_batch", try_batch_here)
+    monkeypatch.setattr(benchmark, "measure", measured)
     photos = tmp_path / "photos"
     photos.mkdir()
     photo = next((voc_folder / "JPEGImages").iterdir())
