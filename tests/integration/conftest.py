@@ -19,7 +19,38 @@ import torch
 from omegaconf import DictConfig
 
 from atrous.commands.train import command as train
+from atrous.reports.figures import new_figure
 from atrous.training import SegmentationTask
+
+FIGURES = {
+    "atrous.callbacks.report": ("confusion_figure", "curves_figure"),
+    "atrous.callbacks.architecture_report": ("operations_figure", "paths_figure", "genotype_figure"),
+    "atrous.commands.evaluate.command": ("trimap_figure",),
+}
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Figures are drawn in a test that asks for this."""
+
+
+@pytest.fixture
+def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let all figures be blank."""
+
+    def patch() -> None:
+        for module, names in FIGURES.items():
+            for name in names:
+                monkeypatch.setattr(f"{module}.{name}", lambda *arguments, **options: new_figure(1, 1))
+
+    return patch
+
+
+@pytest.fixture(autouse=True)
+def blank_figures(request: pytest.FixtureRequest, draw_nothing: Callable[[], None]) -> None:
+    """Drawing takes half of the time of a tiny run."""
+    if "drawn" not in request.fixturenames:
+        draw_nothing()
 
 
 class Trained(NamedTuple):

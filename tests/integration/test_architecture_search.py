@@ -118,7 +118,9 @@ def decoded(checkpoint: dict[str, Any]) -> Genotype:
 @pytest.mark.parametrize(
     "options", [(), *(pytest.param((each,), marks=pytest.mark.long) for each in ("search.sampling=gumbel", PARTIAL))]
 )
-def test_a_search_from_end_to_end(options: tuple[str, ...], tiny: Compose, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_from_end_to_end(
+    options: tuple[str, ...], tiny: Compose, capsys: pytest.CaptureFixture[str], drawn: None
+) -> None:
     config, watch = tiny(*options), Watch()
     watched(config, watch)
     run, said = Path(config.paths.run), capsys.readouterr().out

@@ -186,7 +186,7 @@ def predictions(run: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     return guesses, torch.stack([torch.from_numpy(raw.mask.copy()) for raw in raws])
 
 
-def test_borders_are_scored_beside_the_whole(run: Path, composed: Compose) -> None:
+def test_borders_are_scored_beside_the_whole(run: Path, composed: Compose, drawn: None) -> None:
     written = score(composed, f"ckpt_path={run}", "callbacks.borders.widths=[1,4]", "callbacks.borders.iou_ratio=0.05")
     guess, truth = predictions(run, "val")
     borders = written["borders"]
@@ -211,7 +211,7 @@ def written_folder(composed: Compose) -> str:
 
 
 def test_checkpoints_and_protocols_side_by_side(
-    run: Path, composed: Compose, capsys: pytest.CaptureFixture[str]
+    run: Path, composed: Compose, capsys: pytest.CaptureFixture[str], drawn: None
 ) -> None:
     """Each is what it would be alone, in the order that was asked for, in one table and one figure."""
     best, last = (str(run / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
