@@ -193,7 +193,7 @@ def test_several_processes_stop_at_the_same_step(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_process_ends_with_its_own_status_and_no_worker(
     number: signal.Signals, repository: Path, tmp_path: Path
 ) -> None:
