@@ -256,8 +256,10 @@ def exists(key: str) -> bool:
     if any(wanted.fullmatch(each) for entry in ENTRY_POINTS for each in keys(entry)):
         return True
     group = key.split(".")[0]
-    choices = [path.stem for path in sorted((CONF / group).glob("*.yaml"))] if "." in key else []
-    return any(wanted.fullmatch(each) for choice in choices for each in keys("train", f"{group}={choice}"))
+    choices = sorted((CONF / group).glob("*.yaml")) if "." in key else []
+    last = key.rpartition(".")[2]
+    choices.sort(key=lambda path: last not in path.read_text(encoding="utf-8"))  # those that have it themselves first
+    return any(wanted.fullmatch(each) for path in choices for each in keys("train", f"{group}={path.stem}"))
 
 
 # Tests.
