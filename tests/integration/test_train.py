@@ -49,8 +49,20 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 EXPERIMENTS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml"))
-# what shallower experiments show, on deeper backbones
-DEEP = {"resnet101", "xception65", "xception71"}
+QUICK = {
+    "auto_deeplab_camvid",
+    "deeplabv1_msc_vgg16_voc",
+    "deeplabv1_vgg16_voc",
+    "deeplabv2_vgg16_pascal_context",
+    "deeplabv3_cascade_resnet50_voc",
+    "deeplabv3_mobilenetv2_coco",
+    "deeplabv3_mobilenetv2_voc",
+    "deeplabv3plus_efficientnet_lite0_camvid",
+    "demo",
+    "dupsampling_resnet50_voc",
+    "own_images",
+}
+"""One of each model, and those of each data set that are not on deep backbones; the others are long tests."""
 
 
 # fully connected layers of 4096 channels take a gigabyte and minutes to write
@@ -63,8 +75,10 @@ DRAWN = {
     "auto_deeplab_cityscapes",
     "deeplabv2_resnet101_person_part",
     "deeplabv2_vgg16_pascal_context",
+    "deeplabv3_mobilenetv2_coco",
     "deeplabv3_mobilenetv2_voc",
     "demo",
+    "own_images",
 }
 
 
@@ -76,7 +90,7 @@ PADDED = "deeplabv3_mobilenetv2_voc"
 @pytest.mark.integration
 @pytest.mark.parametrize(
     "experiment",
-    [pytest.param(name, marks=pytest.mark.long if DEEP & set(name.split("_")) else ()) for name in EXPERIMENTS],
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.long) for name in EXPERIMENTS],
 )
 def test_every_experiment_trains_two_steps(
     experiment: str,
