@@ -197,6 +197,25 @@ def build(folder: Path, order: list[int]) -> None:
     os._exit(0 if dataset.filled == 40 else 1)
 
 
+def test_one_builder_makes_the_file_while_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = cache._make
+
+    def slowly(path: Path, length: int) -> None:
+        (tmp_path / f"made_{os.getpid()}").touch()
+        time.sleep(0.3)
+        make(path, length)
+
+    monkeypatch.setattr(cache, "_make", slowly)
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=build, args=(tmp_path, list(range(40)))) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert len(list(tmp_path.glob("made_*"))) == 1
+
+
 def test_builders_share_a_file(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     orders = [list(range(40)), list(range(39, -1, -1)), list(range(40))]
