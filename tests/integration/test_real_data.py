@@ -12,8 +12,10 @@ from scipy.io import loadmat
 from atrous.data.augment import Augmentation
 from atrous.data.dataset import SegmentationDataset
 from atrous.data.label_space import voc_color_map
+from atrous.data.preparation.describe import describe
 from atrous.data.sets.camvid import CamVid
 from atrous.data.sets.cityscapes import Cityscapes
+from atrous.data.sets.folder import find_pairs
 from atrous.data.sets.person_part import PersonPart
 from atrous.data.sets.voc import VOC2012
 
@@ -144,3 +146,15 @@ def test_person_part_merges_the_parts_of_real_persons(person_part: PersonPart) -
                 covered[label] |= part.mask == 1
         covered[0] = ~covered[1:].any(axis=0)
         assert np.take_along_axis(covered, mask[None].astype(np.int64), axis=0).all(), path
+
+
+def test_a_folder_of_photographs_is_described(shared: Path) -> None:
+    """Three photographs with masks beside them, as bitmaps."""
+    found = describe(shared / "data" / "coral_segmentation", workers=1)
+    assert (found.description.images.text, found.description.masks.text) == ("{name}.bmp", "{name}_mask.bmp")
+    assert found.problems == []
+    pairs = find_pairs(found.root, found.description)
+    assert [sorted(each) for each in pairs] == 2 * [
+        ["bird_segmentation", "cityscapes_segmentation", "dog_segmentation"]
+    ]
+    assert set(found.description.label_space.raw_ids) >= {0, 3}  # background and bird of VOC
