@@ -287,6 +287,18 @@ def test_room_on_the_disk_bounds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert opened(Counted(), tmp_path).capacity.samples == 2
 
 
+def test_older_files_make_room_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = cache._PAGE + sum(slot(index) for index in range(5))
+    opened(Counted(version=1), tmp_path)
+
+    def free(folder: Path) -> int:  # of a disk that has room for one file
+        return whole + 10 - sum(path.stat().st_size for path in folder.glob("*.pixels"))
+
+    monkeypatch.setattr(cache, "_free", free)
+    assert opened(Counted(version=2), tmp_path).capacity.samples == 5
+    assert len(list(tmp_path.glob("*.pixels"))) == 1
+
+
 def test_room_in_memory_bounds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "free_memory", lambda: int((cache._PAGE + slot(0) + slot(1)) / 0.8) + 10)
     assert opened(Counted(), tmp_path, "ram").capacity.samples == 2

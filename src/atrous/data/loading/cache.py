@@ -188,7 +188,7 @@ def _open_file(
         places, held = _places(sizes, room), len(_places(sizes, length)) - 1
         if length < _PAGE or length > bound - others or len(places) - 1 > _WORTH_MORE * held:
             path.unlink(missing_ok=True)
-            _remove_oldest(folder, keep=_opened, until=bound - others - int(places[-1]))
+            _make_room(int(places[-1]), folder, keep=_opened, bound=bound - others)
             _make(path, int(places[-1]))
         with path.open("r+b") as file:
             length = os.fstat(file.fileno()).st_size
@@ -235,12 +235,12 @@ def _reclaimable(folder: Path, keep: Collection[Path]) -> int:
     return sum(size for _, size, _ in _files(folder, keep))
 
 
-def _remove_oldest(folder: Path, *, keep: Collection[Path], until: int) -> None:
-    """Remove the files that were used longest ago, until the others have at most this many bytes."""
+def _make_room(length: int, folder: Path, *, keep: Collection[Path], bound: int) -> None:
+    """Remove the files that were used longest ago, until a file of this length fits into the bound and on the disk."""
     files = _files(folder, keep)
-    total = sum(size for _, size, _ in files)
+    total = length + sum(size for _, size, _ in files)
     for _, size, path in files:
-        if total > until:
+        if total > bound or _free(folder) < length:
             path.unlink(missing_ok=True)
             (folder / path.name.replace(_PIXELS, _SIZES)).unlink(missing_ok=True)
             total -= size

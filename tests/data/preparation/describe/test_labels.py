@@ -145,6 +145,17 @@ def test_masks_may_be_meant_where_there_are_labels(tmp_path: Path) -> None:
     assert describe(tmp_path, labels="masks").description.masks.text == "masks/{name}.png", "not the drawn ones"
 
 
+def test_a_pattern_means_masks(tmp_path: Path) -> None:
+    for index in range(2):
+        photo(tmp_path / "photos" / f"{index}.jpg", index)
+        labelme(tmp_path / "photos", str(index))
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.full((HEIGHT, WIDTH), 7, np.uint8)).save(tmp_path / "masks" / f"{index}.png")
+    assert describe(tmp_path, masks="masks").description.masks.text.startswith("masks/{name}")
+    with pytest.raises(AtrousError, match=r"leave out describe\.labels=labelme"):
+        describe(tmp_path, masks="masks", labels="labelme")
+
+
 def yolo(folder: Path, images: list[str]) -> None:
     for index, image in enumerate(images):
         photo(folder / image, index)
@@ -203,6 +214,17 @@ def test_labelme(tmp_path: Path, beside: bool) -> None:
     found = masks(tmp_path)
     assert sorted(found) == ["0", "1", "2"]
     assert all((mask == expected(1, 2)).all() for mask in found.values())
+
+
+def test_other_json_files_are_no_labels(tmp_path: Path) -> None:
+    for index in range(2):
+        photo(tmp_path / f"{index}.jpg", index)
+        labelme(tmp_path, str(index))
+    (tmp_path / "settings.json").write_text('{"version": 3}', encoding="utf-8")
+    assert len(masks(tmp_path)) == 2
+    (tmp_path / "1.json").write_text('{"version": 3}', encoding="utf-8")
+    with pytest.raises(AtrousError, match=r"1\.json: cannot be read as Labelme's"):
+        describe(tmp_path)
 
 
 def test_labelmes_own_labels(tmp_path: Path) -> None:

@@ -144,9 +144,9 @@ def _split_of(path: Path, root: Path) -> str:
 
 
 def _read_labelme(root: Path, pictures: Sequence[str], workers: int | None) -> Labels:
-    files = _json_files(root)
-    read = in_parallel(read_labelme, files, "reading labels", workers=workers)
     find = _Finder(pictures)
+    files = [path for path in _json_files(root) if find.knows(path.stem) or _kind(path) == "labelme"]
+    read = in_parallel(read_labelme, files, "reading labels", workers=workers)
     images: dict[str, AnnotatedImage] = {}
     classes: set[str] = set()
     fits = []
@@ -238,6 +238,10 @@ class _Finder:
             file = picture.rpartition("/")[2]
             self._of_file[file].append(picture)
             self._of_stem[file[: file.rindex(".")]].append(picture)
+
+    def knows(self, stem: str) -> bool:
+        """Whether a picture is called so."""
+        return stem in self._of_stem
 
     def __call__(self, name: str, *, near: str, said_by: Path, otherwise: str | None = None) -> str:
         """The path of a picture: beside the labels, in the folder, in its ``images``, or the only one of this name."""

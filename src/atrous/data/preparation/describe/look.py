@@ -71,7 +71,14 @@ def describe(
     pictures = [path for path in picture_files(root) if not path.startswith(DRAWN)]
     if not pictures:
         raise AtrousError(f"{root.absolute()}: there is no picture in this folder")
-    tool = find_tool(root, pictures) if labels == "auto" else None if labels == "masks" else labels
+    if labels == "masks" or (labels == "auto" and (images or masks)):
+        tool = None
+    elif images or masks:
+        raise AtrousError(
+            f"describe.images and describe.masks are patterns of masks; leave out describe.labels={labels}"
+        )
+    else:
+        tool = find_tool(root, pictures) if labels == "auto" else labels
     name = safe_name(root.resolve().name)
     if tool is None:
         description = _of_masks(root, pictures, name, images, masks)
