@@ -20,7 +20,7 @@ from atrous.commands.prepare import command as prepare
 from atrous.commands.train import command as train
 from atrous.composition.parts import build_data
 from atrous.data.mask_file import write_mask
-from atrous.data.sets import VOC2012, CamVid, Cityscapes, PascalContext
+from atrous.data.sets import ADE20K, VOC2012, CamVid, Cityscapes, PascalContext, PersonPart
 from atrous.data.sets.files import read_mask
 
 pytestmark = pytest.mark.integration
@@ -214,3 +214,31 @@ def test_from_coco_to_voc_in_two_commands(
     for name, values in trained.items():
         if values.is_floating_point():
             torch.testing.assert_close(tuned[name], values, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_whole_person_part_is_no_subset(tmp_path: Path) -> None:
+    for split, count in (("train", 1716), ("val", 1817)):
+        names = [f"{split}_{index:06d}" for index in range(count)]
+        listed(tmp_path / "VOC2010" / "ImageSets" / "Person-Part" / f"{split}.txt", names)
+        listed(tmp_path / "VOC2010" / "ImageSets" / "Main" / f"{split}.txt", names)
+        touched(tmp_path / "VOC2010" / "JPEGImages", [f"{name}.jpg" for name in names])
+        touched(tmp_path / "Annotations_Part", [f"{name}.mat" for name in names])
+    for split, count in (("train", 1716), ("val", 1817), ("trainval", 3533)):
+        dataset = PersonPart(split, root=tmp_path)
+        assert len(dataset) == dataset.published == count
+
+
+@pytest.mark.long
+def test_whole_coarse_cityscapes_and_ade20k_are_no_subsets(ade20k_folder: Path, tmp_path: Path) -> None:
+    names = [f"city_{index:06d}_000019" for index in range(19_998)]
+    touched(tmp_path / "leftImg8bit" / "train_extra" / "city", [f"{name}_leftImg8bit.png" for name in names])
+    touched(tmp_path / "gtCoarse" / "train_extra" / "city", [f"{name}_gtCoarse_labelIds.png" for name in names])
+    extra = Cityscapes("train_extra", root=tmp_path)
+    assert len(extra) == extra.published == 19_998
+    for part, stem, count in (("training", "train", 20_210), ("validation", "val", 2_000)):
+        names = [f"ADE_{stem}_{index:08d}" for index in range(count)]
+        touched(ade20k_folder / "images" / part, [f"{name}.jpg" for name in names])
+        touched(ade20k_folder / "annotations" / part, [f"{name}.png" for name in names])
+    for split, count in (("train", 20_210), ("val", 2_000), ("trainval", 22_210)):
+        dataset = ADE20K(split, root=ade20k_folder)
+        assert len(dataset) == dataset.published == count

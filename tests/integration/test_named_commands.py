@@ -55,7 +55,7 @@ COMPOSED_ONLY = {
     "suite=start": "imports Lightning again and again; tests/commands/benchmark/suites/test_start.py does it",
     "callbacks=[evaluate,submission]": "needs VOC's classes; tests/integration/test_submissions.py runs it",
 }
-LONG = ("convolution.md",)  # its benchmarks take two minutes
+LONG = ("auto_deeplab.md", "convolution.md", "crf.md", "inference.md", "results.md")  # half a minute or more each
 NOT_RUN = {
     r"python3\.12 -m venv|\.venv/bin/pip install": "sets up an environment, from a network",
     r"\.venv/bin/python -c": "tells whether there is a GPU",

@@ -75,7 +75,7 @@ def run(
     say(console, f"look at {picture}: do the masks fit? If so, one of:")
     say(console, f"{command('train')} experiment=own_images {setting('data.root', found.root)}")
     crop = f"augment.crop_size={_crop(found.side)}"
-    say(console, f"{command('train')} data=folder {setting('data.root', found.root)} {crop} model=... backbone=...")
+    say(console, f"{command('train')} data=folder {setting('data.root', found.root)} {crop}")
     space = found.description.label_space
     return {
         "root": str(found.root),
