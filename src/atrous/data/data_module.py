@@ -146,7 +146,9 @@ class SegmentationDataModule(LightningDataModule):
         if self.cache == "none":
             return dataset
         if split not in self._cached:
-            cached = CachedDataset(dataset, kind=self.cache, folder=self.cache_folder or "", gigabytes=self.cache_gb)
+            taken = sum(each.capacity.bytes for each in self._cached.values())
+            folder, gigabytes = self.cache_folder or "", self.cache_gb
+            cached = CachedDataset(dataset, kind=self.cache, folder=folder, gigabytes=gigabytes, taken=taken)
             self._cached[split] = cached
             held, length = cached.capacity.samples, len(dataset)
             if held < length and self._shard()[0] == 0:

@@ -6,7 +6,9 @@ import pickle
 import shutil
 import signal
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from atrous.data.augment import Augmentation
 from atrous.data.dataset import RawSample, SegmentationDataset
 from atrous.data.label_space import LabelSpace
 from atrous.data.loading import cache
-from atrous.data.loading.cache import CachedDataset
+from atrous.data.loading.cache import CachedDataset, Kind
 from atrous.data.sets import CamVid
 from atrous.errors import AtrousError
 
@@ -47,9 +49,9 @@ class Counted(SegmentationDataset):
         return f"{self.version} {len(self)}"
 
 
-def opened(dataset: SegmentationDataset, folder: Path, kind: str = "disk", gigabytes: float = ROOM) -> CachedDataset:
+def opened(dataset: SegmentationDataset, folder: Path, kind: Kind = "disk", gigabytes: float = ROOM) -> CachedDataset:
     cache._opened.clear()  # as in a process of its own
-    return CachedDataset(dataset, kind=kind, folder=folder, gigabytes=gigabytes)  # type: ignore[arg-type]
+    return CachedDataset(dataset, kind=kind, folder=folder, gigabytes=gigabytes)
 
 
 def same(one: RawSample, other: RawSample) -> bool:
@@ -163,13 +165,13 @@ def test_more_room_is_used(tmp_path: Path) -> None:
     assert opened(Counted(), tmp_path, gigabytes=few).capacity.samples == 2
 
 
-def fill_slowly(folder: Path, source: SegmentationDataset, begun: object) -> None:
+def fill_slowly(folder: Path, source: SegmentationDataset, begun: Event) -> None:
     """Write half a sample, say so, and wait to be killed."""
     dataset = CachedDataset(source, kind="disk", folder=folder, gigabytes=ROOM)
     dataset[0]
     start = int(dataset._places[1])
     dataset._memory[start : start + 9000] = bytes(range(250)) * 36
-    begun.set()  # type: ignore[attr-defined]
+    begun.set()
     time.sleep(60)
 
 
@@ -197,6 +199,17 @@ def build(folder: Path, order: list[int]) -> None:
     os._exit(0 if dataset.filled == 40 else 1)
 
 
+def build_at_once(folder: Path, orders: list[list[int]]) -> None:
+    """One process for each order."""
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=build, args=(folder, order)) for order in orders]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+
+
 def test_one_builder_makes_the_file_while_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make = cache._make
 
@@ -206,25 +219,12 @@ def test_one_builder_makes_the_file_while_the_others_wait(tmp_path: Path, monkey
         make(path, length)
 
     monkeypatch.setattr(cache, "_make", slowly)
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=build, args=(tmp_path, list(range(40)))) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    build_at_once(tmp_path, [list(range(40))] * 3)
     assert len(list(tmp_path.glob("made_*"))) == 1
 
 
 def test_builders_share_a_file(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    orders = [list(range(40)), list(range(39, -1, -1)), list(range(40))]
-    processes = [context.Process(target=build, args=(tmp_path, order)) for order in orders]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    build_at_once(tmp_path, [list(range(40)), list(range(39, -1, -1)), list(range(40))])
     assert len(list(tmp_path.glob("*.pixels"))) == 1
     assert not list(tmp_path.glob("*.partial"))
     source = Counted(40)
@@ -237,11 +237,11 @@ def test_builders_share_a_file(tmp_path: Path) -> None:
 def test_loaders_fill_it_for_each_other_and_batches_are_the_same(tmp_path: Path, kind: str) -> None:
     """Two loader processes; the process that trains sees what they have filled."""
 
-    def module(**options: object) -> SegmentationDataModule:
+    def module(**options: Any) -> SegmentationDataModule:
         augment = Augmentation(33, color={"brightness": 0.3})
         return SegmentationDataModule(
             dataset=lambda split: Counted(), augment=augment, batch_size=2, validate_every=8, num_workers=2, **options
-        )  # type: ignore[arg-type]
+        )
 
     cached = module(cache=kind, cache_folder=tmp_path)
     for ours, theirs in zip(cached.train_dataloader(), module().train_dataloader(), strict=True):
@@ -302,6 +302,17 @@ def test_older_files_make_room_on_a_full_disk(tmp_path: Path, monkeypatch: pytes
 def test_room_in_memory_bounds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "free_memory", lambda: int((cache._PAGE + slot(0) + slot(1)) / 0.8) + 10)
     assert opened(Counted(), tmp_path, "ram").capacity.samples == 2
+
+
+def test_splits_share_the_memory_that_is_allowed(tmp_path: Path) -> None:
+    room = (2 * cache._PAGE + sum(slot(index) for index in range(5)) + slot(0)) / 2**30
+    module = SegmentationDataModule(
+        dataset=lambda split: Counted(), augment=Augmentation(33), cache="ram", cache_gb=room, num_workers=0
+    )
+    held = [
+        cached.capacity.samples for cached in map(module.cached, ("train", "val")) if isinstance(cached, CachedDataset)
+    ]
+    assert held == [5, 1]
 
 
 def test_what_does_not_fit_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -133,6 +133,22 @@ def test_masks_that_lost_their_values_are_refused(folder: Path, kind: str) -> No
         everything(folder)
 
 
+@pytest.mark.parametrize("mode", ["LA", "CMYK"])
+def test_modes_that_are_no_colors(folder: Path, mode: str) -> None:
+    describe(folder, "classes: {a: '#000000'}")
+    Image.new(mode, SIZE[::-1]).save(folder / "masks" / "0.png", format="PNG" if mode == "LA" else "TIFF")
+    dataset = next(each for each in map_splits(folder) if "0" in each.names)
+    with pytest.raises(AtrousError, match=rf"0\.png: mask cannot be read: .*its mode is {mode}"):
+        dataset.mask(dataset.names.index("0"))
+
+
+def test_a_mask_is_one_picture(folder: Path) -> None:
+    frames = [Image.fromarray(np.full(SIZE, value, np.uint8)) for value in (0, 1)]
+    frames[0].save(folder / "masks" / "0.png", format="TIFF", save_all=True, append_images=frames[1:])
+    with pytest.raises(AtrousError, match=r"0\.png: mask cannot be read: it holds several pictures"):
+        everything(folder)
+
+
 def test_a_transparent_mask_of_colors(folder: Path) -> None:
     describe(folder, "classes: {a: '#000000'}")
     pixels = np.zeros((*SIZE, 4), np.uint8)

@@ -7,7 +7,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -48,7 +48,6 @@ class Description:
     seed: int = 0
     orientation: Literal["stored", "upright"] | None = None
     unlabeled: Literal["error", "skip"] = "error"
-    comment: str = field(default="", compare=False)
 
     def choose(
         self, split: str, names: Sequence[str], *, root: Path, labeled: Container[str] | None = None

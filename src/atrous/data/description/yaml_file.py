@@ -191,8 +191,7 @@ def write_description(path: Path, description: Description) -> None:
         content["orientation"] = description.orientation
     if description.unlabeled != "error":
         content["unlabeled"] = description.unlabeled
-    lines = [f"# {description.comment}\n"] if description.comment else []
-    lines += [_line(key, value) for key, value in content.items()]
+    lines = [_line(key, value) for key, value in content.items()]
     with atomic_file(path) as file:
         file.write("".join(lines).encode())
 

@@ -62,23 +62,26 @@ class CachedDataset(SegmentationDataset):
             of a machine share.
         folder: Of the file; another one is made for other files, labels or sizes.
         gigabytes: Most GiB of all files in the folder, or of memory. The files that were used longest ago make room.
+        taken: Bytes of memory that other caches of this process may fill.
 
     Raises:
         AtrousError: The folder cannot be written to.
     """
 
-    def __init__(self, dataset: SegmentationDataset, *, kind: Kind, folder: str | Path, gigabytes: float) -> None:
+    def __init__(
+        self, dataset: SegmentationDataset, *, kind: Kind, folder: str | Path, gigabytes: float, taken: int = 0
+    ) -> None:
         self.dataset = dataset
         self.label_space = dataset.label_space
         self.split = dataset.split
         self.names = dataset.names
         self.labeled = dataset.labeled
         self.published = dataset.published
-        self._options = {"kind": kind, "folder": folder, "gigabytes": gigabytes}
+        self._kind, self._folder, self._gigabytes = kind, folder, gigabytes
         bound = int(gigabytes * _GIB)
         if kind == "ram":
             self._sizes = _sizes(dataset)
-            bound = min(bound, int(_SHARE_OF_FREE * free_memory()))
+            bound = min(bound, int(_SHARE_OF_FREE * free_memory())) - taken
             self._places = _places(self._sizes, bound)
             self._memory = mmap.mmap(-1, int(self._places[-1]))
         else:
@@ -120,9 +123,9 @@ class CachedDataset(SegmentationDataset):
 
     def __reduce__(self) -> tuple[Callable[..., CachedDataset], tuple[object, ...]]:
         """Another process opens the same file; memory cannot be handed over but to a process that is forked."""
-        if self._options["kind"] == "ram":
+        if self._kind == "ram":
             raise AtrousError("data.cache=ram needs loader processes that are forked: use data.cache=disk here")
-        return _open_again, (self.dataset, self._options)
+        return _open_again, (self.dataset, self._folder, self._gigabytes)
 
     def _is_filled(self, index: int) -> bool:
         return index < len(self._places) - 1 and self._memory[index] == 1
@@ -150,8 +153,8 @@ def fill(dataset: CachedDataset, index: int) -> None:
     dataset[index]
 
 
-def _open_again(dataset: SegmentationDataset, options: dict[str, object]) -> CachedDataset:
-    return CachedDataset(dataset, **options)  # type: ignore[arg-type]
+def _open_again(dataset: SegmentationDataset, folder: str | Path, gigabytes: float) -> CachedDataset:
+    return CachedDataset(dataset, kind="disk", folder=folder, gigabytes=gigabytes)
 
 
 def _sizes(dataset: SegmentationDataset) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -8,7 +9,7 @@ from rich.console import Console
 from atrous.commands.benchmark.suites.data import run
 from atrous.errors import AtrousError
 
-SMALL = {"crops": (33, 33), "sizes": ((40, 50), (48, 64)), "images": 2, "repetitions": 2}
+SMALL: dict[str, Any] = {"crops": (33, 33), "sizes": ((40, 50), (48, 64)), "images": 2, "repetitions": 2}
 
 
 def test_ways_and_parts_of_both_data_sets(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,4 +41,4 @@ def test_a_data_set_of_the_user(voc_folder: Path, cityscapes_folder: Path) -> No
 )
 def test_impossible_values(option: dict[str, object], sentence: str) -> None:
     with pytest.raises(AtrousError, match=sentence):
-        run(Console(), **{**SMALL, **option})  # type: ignore[arg-type]
+        run(Console(), **{**SMALL, **option})

@@ -134,23 +134,24 @@ def test_what_several_files_say_about_an_image_is_joined(tmp_path: Path) -> None
         assert (mask == 2).any()
 
 
-def test_masks_may_be_meant_where_there_are_labels(tmp_path: Path) -> None:
+def with_masks_and_labels(folder: Path) -> None:
+    """Two photographs, each with a mask of 7 and with Labelme's file."""
     for index in range(2):
-        photo(tmp_path / "photos" / f"{index}.jpg", index)
-        labelme(tmp_path / "photos", str(index))
-        (tmp_path / "masks").mkdir(exist_ok=True)
-        Image.fromarray(np.full((HEIGHT, WIDTH), 7, np.uint8)).save(tmp_path / "masks" / f"{index}.png")
+        photo(folder / "photos" / f"{index}.jpg", index)
+        labelme(folder / "photos", str(index))
+        (folder / "masks").mkdir(exist_ok=True)
+        Image.fromarray(np.full((HEIGHT, WIDTH), 7, np.uint8)).save(folder / "masks" / f"{index}.png")
+
+
+def test_masks_may_be_meant_where_there_are_labels(tmp_path: Path) -> None:
+    with_masks_and_labels(tmp_path)
     assert describe(tmp_path, labels="masks").description.label_space.raw_ids == (7,)
     assert describe(tmp_path).description.masks.text == "masks_from_labelme/{name}.png"
     assert describe(tmp_path, labels="masks").description.masks.text == "masks/{name}.png", "not the drawn ones"
 
 
 def test_a_pattern_means_masks(tmp_path: Path) -> None:
-    for index in range(2):
-        photo(tmp_path / "photos" / f"{index}.jpg", index)
-        labelme(tmp_path / "photos", str(index))
-        (tmp_path / "masks").mkdir(exist_ok=True)
-        Image.fromarray(np.full((HEIGHT, WIDTH), 7, np.uint8)).save(tmp_path / "masks" / f"{index}.png")
+    with_masks_and_labels(tmp_path)
     assert describe(tmp_path, masks="masks").description.masks.text.startswith("masks/{name}")
     with pytest.raises(AtrousError, match=r"leave out describe\.labels=labelme"):
         describe(tmp_path, masks="masks", labels="labelme")
@@ -281,3 +282,12 @@ def test_drawing_again_gives_the_same_and_a_changed_label_another_mask(tmp_path:
     labelme(tmp_path, "0", shapes=[("cat", CAT)])
     assert not (masks(tmp_path)["0"] == first["0"]).all()
     assert (masks(tmp_path)["1"] == first["1"]).all()
+
+
+def test_a_mask_whose_label_is_gone_goes_too(tmp_path: Path) -> None:
+    for index in range(3):
+        photo(tmp_path / f"{index}.jpg", index)
+        labelme(tmp_path, str(index))
+    assert sorted(masks(tmp_path)) == ["0", "1", "2"]
+    (tmp_path / "1.json").unlink()
+    assert sorted(masks(tmp_path)) == ["0", "2"]

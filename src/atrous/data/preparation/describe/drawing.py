@@ -68,6 +68,10 @@ def draw_labels(root: Path, tool: Tool, labels: Labels, name: str, *, workers: i
     targets = {path: root / folder / f"{names[path]}.png" for path in labels.images}
     items = [_Drawing(root / path, image, targets[path]) for path, image in labels.images.items()]
     in_parallel(drawing, items, "drawing masks", workers=workers)
+    drawn = set(targets.values())
+    for path in (root / folder).rglob("*.png"):  # of labels that are gone
+        if path not in drawn:
+            path.unlink()
     splits: dict[str, Split] = {}
     for split, paths in labels.splits.items():
         listed = f"{folder}/{split}.txt"

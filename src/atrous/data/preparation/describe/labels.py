@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -66,8 +66,10 @@ def read_labels(root: Path, tool: Tool, pictures: Sequence[str], *, workers: int
     Raises:
         AtrousError: A file is none of the tool's, an image is missing, or has another size than its file says.
     """
-    read: dict[Tool, Callable[..., Labels]] = {"coco": _read_coco, "labelme": _read_labelme, "yolo": _read_yolo}
-    labels = read[tool](root, pictures, workers)
+    if tool == "labelme":
+        labels = _read_labelme(root, pictures, workers)
+    else:
+        labels = {"coco": _read_coco, "yolo": _read_yolo}[tool](root, pictures)
     if not labels.images:
         raise AtrousError(f"{root}: the labels ({tool}) name no image")
     if len(labels.classes) > _MOST_CLASSES:
@@ -109,7 +111,7 @@ def _is_yolo(path: Path) -> bool:
         return False
 
 
-def _read_coco(root: Path, pictures: Sequence[str], workers: int | None) -> Labels:
+def _read_coco(root: Path, pictures: Sequence[str]) -> Labels:
     files = [path for path in _json_files(root) if _kind(path) == "coco"]
     classes: dict[str, None] = {}
     images: dict[str, AnnotatedImage] = {}
@@ -159,7 +161,7 @@ def _read_labelme(root: Path, pictures: Sequence[str], workers: int | None) -> L
     return Labels(tuple(sorted(classes - {LABELME_VOID, LABELME_BACKGROUND})), images, {}, _either(fits, root))
 
 
-def _read_yolo(root: Path, pictures: Sequence[str], workers: int | None) -> Labels:
+def _read_yolo(root: Path, pictures: Sequence[str]) -> Labels:
     names = _yolo_names(root)
     if names is None:
         raise AtrousError(
