@@ -22,7 +22,6 @@ GROUPS = (
     "callbacks",
     "logger",
     "trainer",
-    "sweep",
 )
 CHOICES = [
     f"{group}={path.stem}" for group in (*GROUPS, "experiment") for path in sorted((CONF / group).glob("*.yaml"))

@@ -299,7 +299,8 @@ OURS = (
     "deeplabv3plus_efficientnet_lite0_voc",
     "demo",
     "own_images",
-    "shapes_ablation",
+    "claims_camvid",
+    "claims_shapes",
 )
 """Recipes that follow no paper."""
 

@@ -10,7 +10,8 @@ COMMANDS = {
     "evaluate": "score a checkpoint",
     "predict": "label images",
     "prepare": "prepare what training needs, import weights",
-    "search": "search for good settings of a CRF",
+    "search": "search for good settings of a CRF, or for an architecture",
+    "sweep": "ask a question with several seeds",
     "benchmark": "compare Atrous with a named peer",
 }
 _USAGE = "\n".join(

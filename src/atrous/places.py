@@ -13,6 +13,9 @@ CONFIGURATION = _PACKAGE / "conf" if _INSTALLED else _PACKAGE.parents[1] / "conf
 """The folder of the configuration files."""
 
 
+IMPORTED_FROM = _PACKAGE.parent
+"""The folder that a Python has to know to import the package."""
+
 CHECKOUT = None if _INSTALLED else CONFIGURATION.parent
 """The checkout that the package is used from, if it is."""
 

@@ -23,9 +23,8 @@ import pytest
 import torch
 import torchvision
 from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 
 from atrous.commands.benchmark import command as benchmark
@@ -36,6 +35,7 @@ from atrous.commands.prepare.tasks import fit_batch
 from atrous.commands.prepare.trial import Trial
 from atrous.commands.search import command as search_command
 from atrous.commands.search.architecture import search_architecture
+from atrous.commands.sweep.plan import arms_of
 from atrous.commands.train import command as train
 from atrous.composition import ARCHITECTURE, compose, continue_recorded_run
 
@@ -92,10 +92,10 @@ def arguments(text: str, fill: Callable[[str], str]) -> list[str]:
     return [word for word in shlex.split(text) if not word.endswith("...") and not word.startswith("$(")]
 
 
-def points(said: Sequence[str], swept: dict[str, str]) -> list[list[str]]:
-    """First and last of the runs that a command line and the parameters of a sweep stand for."""
+def points(said: Sequence[str]) -> list[list[str]]:
+    """First and last of the runs that a command line stands for."""
     chosen: list[list[str]] = [[], []]
-    for line in (*(f"{key}={values}" for key, values in swept.items()), *said):
+    for line in said:
         (each,) = OverridesParser.create().parse_overrides([line])
         values = list(each.sweep_string_iterator()) if each.is_sweep_override() else []
         for place, overrides in zip((0, -1), chosen, strict=True):
@@ -134,13 +134,12 @@ class Bench:
             words = continue_recorded_run([*words, f"paths.logs={self.runs}"])
         if script == "search" and f"task={ARCHITECTURE}" in words:
             script = f"search_{ARCHITECTURE}"
+        if script == "sweep":  # of which the last arm stands for all
+            script, words = "train", [*arms_of(self.composed(script, *words))[-1].train]
         parsed = get_args_parser().parse_args(words)
-        said, swept = parsed.overrides, {}
-        if any(each.startswith("sweep=") for each in said):
-            self.composed(script, *said)
-            swept = OmegaConf.to_container(HydraConfig.get().sweeper.params)
-        runs = points(said, swept)
-        assert len(runs) == 1 or parsed.multirun or swept, "several values without -m"
+        said = parsed.overrides
+        runs = points(said)
+        assert len(runs) == 1 or parsed.multirun, "several values without -m"
         self.done += 1
         configs = [self.small(script, self.composed(script, *each, run=f"run_{self.done}")) for each in runs]
         a_recipe_alone = bool(said) and all(each.startswith(("experiment=", "data.root=")) for each in said)
@@ -159,7 +158,7 @@ class Bench:
         return {
             "file": "foreign.pth",
             "folder": "results",
-            "CamVid": "",
+            "CamVid": str(self.data["CamVid"]),
             "VOCdevkit": "",
             "COCO": "",
             "your folder": "own",

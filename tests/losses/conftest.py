@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from atrous.losses import OHEM, Combined, CrossEntropy, Dice, Focal, HardPixels, Loss, LovaszSoftmax
+from atrous.losses import OHEM, Combined, CrossEntropy, Dice, Focal, HardPixels, Loss, LovaszSoftmax, SquaredError
 
 CLASSES = 4
 WEIGHTS = [0.25, 1.0, 4.0, 9.0]
@@ -25,6 +25,7 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "ohem_weighted": lambda: OHEM(threshold=0.5, min_kept=5, class_weights=WEIGHTS, label_smoothing=0.1),
     "lovasz": LovaszSoftmax,
     "lovasz_all_per_image": lambda: LovaszSoftmax(classes="all", per_image=True),
+    "squared_error": SquaredError,
     "dice": Dice,
     "dice_all": lambda: Dice(classes="all", smooth=0.0),
     "combined": lambda: Combined({"a": CrossEntropy(), "b": LovaszSoftmax(), "c": Dice()}, weights={"b": 0.5}),

@@ -38,10 +38,16 @@ class Submission(Callback):
         """Refuse a data set that no server takes before anything is computed.
 
         Raises:
-            AtrousError: No server is known for the classes, or the images have another size than it asks for.
+            AtrousError: No server is known for the classes, or the images have another size than it asks for, or are
+                shrunk.
         """
         dataset = _dataset(trainer)
-        server_format(dataset.label_space).require_sizes(_sizes(dataset))
+        form = server_format(dataset.label_space)
+        if dataset.shrink != 1:
+            raise AtrousError(
+                f"a test server takes masks of the images' own size, not of 1/{dataset.shrink}: set data.shrink=1"
+            )
+        form.require_sizes(_sizes(dataset))
 
     def on_test_batch_end(
         self,

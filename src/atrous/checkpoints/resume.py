@@ -127,6 +127,11 @@ def require_same_recipe(point: StartingPoint, recipe: Mapping[str, Any]) -> list
     return notes
 
 
+def decides_the_curve(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a configuration, by dotted key, that a run of its own is needed for when they differ."""
+    return {key: value for key, value in _leaves(recipe) if not _may_change(key) or key.endswith("upsampler.weights")}
+
+
 def _may_change(key: str) -> bool:
     return any(key == part or key.startswith(f"{part}.") for part in MAY_CHANGE)
 

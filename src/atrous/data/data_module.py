@@ -26,6 +26,7 @@ from atrous.data.loading.sampling import (
     SampleLoader,
     TrainingStream,
 )
+from atrous.data.loading.shrunk import ShrunkDataset
 from atrous.data.sets import Mix
 from atrous.data.statistics import ClassCounts, count_classes
 from atrous.errors import AtrousError, require_range
@@ -53,6 +54,7 @@ class SegmentationDataModule(LightningDataModule):
             ``image_repeats``.
         repeat_classes: Draws per pass of the images of some classes; see ``image_repeats``.
         parts: Of a mixed data set, the weight of each part: how many of its images are drawn for those of the others.
+        shrink: Whole number that the sides of all images and masks are divided by.
         statistics: Folder in which counts of the masks are kept for later runs; ``None`` to count each time.
         cache: Where decoded samples are kept: "ram", for the loaders of this process, "disk", for all processes and
             later runs, or "none".
@@ -80,6 +82,7 @@ class SegmentationDataModule(LightningDataModule):
         repeat_threshold: float | None = None,
         repeat_classes: Mapping[str, int] | None = None,
         parts: Mapping[str, float] | None = None,
+        shrink: int = 1,
         statistics: str | Path | None = None,
         cache: Kind = "none",
         cache_folder: str | Path | None = None,
@@ -92,6 +95,7 @@ class SegmentationDataModule(LightningDataModule):
         require_range("data.num_workers", num_workers, at_least=0)
         require_range("seed", seed, at_least=0)
         require_range("data.cache_gb", cache_gb, above=0)
+        require_range("data.shrink", shrink, at_least=1)
         if cache == "disk" and cache_folder is None:
             raise AtrousError("data.cache=disk needs data.cache_folder")
         self.source = dataset if root is None else functools.partial(dataset, root=root)
@@ -105,6 +109,7 @@ class SegmentationDataModule(LightningDataModule):
         self.repeat_threshold = repeat_threshold
         self.repeat_classes = repeat_classes
         self.parts = parts
+        self.shrink = shrink
         self.statistics = statistics
         self.cache = cache
         self.cache_folder = cache_folder
@@ -130,7 +135,8 @@ class SegmentationDataModule(LightningDataModule):
         """
         split = self.split(stage)
         if split not in self._loaded:
-            self._loaded[split] = self.source(split=split)
+            whole = self.source(split=split)
+            self._loaded[split] = whole if self.shrink == 1 else ShrunkDataset(whole, self.shrink)
         dataset = self._loaded[split]
         if stage != "test" and not dataset.labeled:
             raise AtrousError(f"{dataset.label_space.name} {split} has no labels: choose another data.{stage}_split")
@@ -216,9 +222,10 @@ class SegmentationDataModule(LightningDataModule):
         factors = []
         if self.parts:
             dataset = self.dataset("train")
-            if not isinstance(dataset, Mix):
+            mix = dataset.dataset if isinstance(dataset, ShrunkDataset) else dataset
+            if not isinstance(mix, Mix):
                 raise AtrousError(f"data.parts={dict(self.parts)} are of a mixed data set: choose data=mix")
-            factors.append(dataset.repeats(self.parts))
+            factors.append(mix.repeats(self.parts))
         if self.repeat_threshold is not None or self.repeat_classes:
             occurs, classes = self.class_counts("train").occurs, self.repeat_classes
             factors.append(image_repeats(occurs, self.label_space, threshold=self.repeat_threshold, classes=classes))

@@ -55,6 +55,7 @@ class SegmentationDataset(Dataset[RawSample], ABC):
         split: Which part of the data set this is, e.g. "train".
         names: Identifies each sample; in the order of the indices.
         labeled: Whether there is truth; test servers keep theirs, and all masks are ignored then.
+        shrink: Whole number that the sides of images and masks were divided by.
         published: Samples of the split as the data set was published; ``None`` where there is no such number.
     """
 
@@ -62,6 +63,7 @@ class SegmentationDataset(Dataset[RawSample], ABC):
     split: str
     names: list[str]
     labeled: bool = True
+    shrink: int = 1
     published: int | None = None
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from atrous.losses.focal import Focal
 from atrous.losses.hard_pixels import OHEM, HardPixels
 from atrous.losses.loss import Loss
 from atrous.losses.lovasz import LovaszSoftmax
+from atrous.losses.squared_error import SquaredError
 
 __all__ = [
     "OHEM",
@@ -19,5 +20,6 @@ __all__ = [
     "Loss",
     "LovaszSoftmax",
     "MeanOverPixels",
+    "SquaredError",
     "loss_of_enlarged",
 ]

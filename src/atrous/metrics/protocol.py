@@ -15,6 +15,7 @@ class Protocol:
         dataset: Name of the data set.
         split: Split that was scored.
         subset: How many images were scored, and how many the published split has, where those were not all.
+        shrink: Whole number that the sides of images and truth were divided by before anything else.
         output_stride: Output stride of the backbone while scoring; None where the model has no such notion.
         scales: Factors by which the image was resized; their results are averaged, or fused by the network itself.
         fusion: How the results of several scales became one: ``mean`` of probabilities, or ``max`` of logits.
@@ -46,11 +47,13 @@ class Protocol:
     precision: str | None = None
     checkpoint: str | None = None
     subset: tuple[int, int] | None = None
+    shrink: int = 1
 
     def __str__(self) -> str:
         """One line, such as ``voc val · OS 16 · scale 1 · no flip · whole image · no CRF · 32-true · best.ckpt``."""
         images = "" if self.subset is None else f"{self.subset[0]:,} of {self.subset[1]:,} images"
-        parts = [f"{self.dataset} {self.split}", images, *self.steps(), self.checkpoint or ""]
+        size = "" if self.shrink == 1 else f"at 1/{self.shrink} of the size"
+        parts = [f"{self.dataset} {self.split}", images, size, *self.steps(), self.checkpoint or ""]
         return " · ".join(part for part in parts if part)
 
     def steps(self) -> list[str]:
@@ -91,6 +94,7 @@ class Protocol:
             "precision": self.precision,
             "checkpoint": self.checkpoint,
             "subset": None if self.subset is None else list(self.subset),
+            "shrink": self.shrink,
         }
 
     @classmethod
@@ -113,6 +117,7 @@ class Protocol:
             precision=values.get("precision"),
             checkpoint=values["checkpoint"],
             subset=_pair(values.get("subset")),
+            shrink=values.get("shrink", 1),
         )
 
 

@@ -327,6 +327,7 @@ class SegmentationTask(LightningModule):
             crf=None if self.segmentor.crf is None else self.segmentor.crf.description,
             precision=str(self.trainer.precision),
             subset=data.subset(stage) if isinstance(data, SegmentationDataModule) else None,
+            shrink=data.shrink if isinstance(data, SegmentationDataModule) else 1,
         )
         return dataclasses.replace(protocol, **self.inference.protocol)
 

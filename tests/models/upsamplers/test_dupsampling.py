@@ -12,6 +12,7 @@ from torch import Tensor
 
 from atrous.errors import AtrousError
 from atrous.geometry import Grid
+from atrous.losses import SquaredError
 from atrous.models.label_code import LabelCode, fit_closed_form
 from atrous.models.upsamplers.dupsampling import DUpsampling
 
@@ -147,3 +148,30 @@ def test_weights_of_something_else_are_refused(changed: dict[str, object], said:
 def test_frozen_random_weights_are_refused() -> None:
     with pytest.raises(AtrousError, match="would never learn"):
         DUpsampling(grid=Grid.POINTS, num_classes=CLASSES, ratio=4, weights="random", frozen=True)
+
+
+def test_a_fixed_temperature_gets_no_gradient() -> None:
+    upsampler = DUpsampling(
+        grid=Grid.POINTS, num_classes=3, ratio=4, width=5, weights=linear_code(4), temperature=0.3,
+        learn_temperature=False,
+    )  # fmt: skip
+    upsampler(torch.randn(1, 5, 2, 2), (5, 5)).sum().backward()
+    assert upsampler.temperature.grad is None
+    assert upsampler.decoder[0].weight.grad is not None
+
+
+def test_squared_error_is_the_loss_on_compressed_labels() -> None:
+    """The gradient of ‖F − P v‖² (§3.2), computed with the code itself."""
+    rng = np.random.default_rng(0)
+    masks = [rng.integers(0, 3, (9, 13), dtype=np.uint8) for _ in range(20)]
+    code = fit_closed_form(masks, num_classes=3, ratio=4, width=6)
+    upsampler = DUpsampling(grid=Grid.POINTS, num_classes=3, ratio=4, width=6, weights=code, learn_temperature=False)
+    mask = np.full((9, 13), 1, dtype=np.uint8)
+    mask[3:, 5:] = 2
+    scores = torch.randn(1, 6, 3, 4, requires_grad=True)
+    target = code.compress(mask)[None]
+    (wanted,) = torch.autograd.grad((scores - target).square().sum() / mask.size, scores)
+    loss = SquaredError()(upsampler(scores, (9, 13)), torch.from_numpy(mask)[None])
+    (found,) = torch.autograd.grad(loss, scores)
+    inside = np.s_[:, :, 1:2, 1:3]  # windows that are whole: the others count only what lies in the image
+    torch.testing.assert_close(found[inside], wanted[inside], rtol=1e-4, atol=1e-6)

@@ -31,6 +31,7 @@ class DUpsampling(Upsampler):
         temperature: T at the start, 1 in the paper. A perfect reconstruction is 1 for the true class and 0 for the
             others, so T has to become a fraction of 1 before probabilities are sharp; short runs, and optimizers whose
             steps do not grow with the gradient, should begin there.
+        learn_temperature: Whether T is learned with the network; otherwise it stays.
 
     Raises:
         AtrousError: The file is missing or does not fit, random weights are to be frozen, or a number is out of
@@ -54,6 +55,7 @@ class DUpsampling(Upsampler):
         weights: LabelCode | str | Path = "fit",
         frozen: bool = False,
         temperature: float = 1.0,
+        learn_temperature: bool = True,
     ) -> None:
         super().__init__()
         require_range("upsampler.ratio", ratio, at_least=1)
@@ -72,7 +74,7 @@ class DUpsampling(Upsampler):
             if number:
                 self.decoder.append(nn.ReLU())
             self.decoder.append(nn.Conv2d(before, after, 1, bias=False))
-        self.temperature = nn.Parameter(torch.tensor(float(temperature)))
+        self.temperature = nn.Parameter(torch.tensor(float(temperature)), requires_grad=learn_temperature)
         if weights == "random":
             if frozen:
                 raise AtrousError(
