@@ -36,7 +36,9 @@ def test_a_sweep_is_done_once_and_goes_on(
     found = json.loads((tmp_path / "claims" / "output_stride_claims_shapes.json").read_text(encoding="utf-8"))
     by_arm = {arm["name"]: arm["measured"]["mIoU"]["0"] for arm in found["arms"]}
     (run,) = (tmp_path / "sweeps" / "runs").glob("*/seed_0")
-    scores = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((run / "scores").glob("?" * 12 + ".json"))]
+    scores = [
+        json.loads(path.read_text(encoding="utf-8")) for path in sorted((run / "scores").glob("?" * 12 + ".json"))
+    ]
     assert {each["protocol"]["output_stride"]: round(100 * each["miou"], 4) for each in scores} == {
         16: by_arm["train 16, evaluate 16"],
         8: by_arm["train 16, evaluate 8"],
