@@ -169,7 +169,7 @@ def test_only_composition_knows_hydra() -> None:
 
 
 def test_entry_points_are_a_few_lines() -> None:
-    for name in ("train", "evaluate", "predict", "prepare", "search", "sweep", "benchmark"):
+    for name in ("train", "evaluate", "predict", "prepare", "search", "sweep", "figures", "benchmark"):
         assert {n for n in imports(name) if n in MODULES} == {f"atrous.commands.{name}"}
 
 

@@ -99,7 +99,7 @@ def texts() -> Iterator[tuple[str, str, bool]]:
         )
         for line, text in enumerate(of_people.splitlines(), start=1):
             if path.name != "Makefile" or "#" in text or "src/" in text:
-                yield f"{path.relative_to(ROOT)}:{line}", re.sub(r"<img[^>]*>", "", text), True
+                yield f"{path.relative_to(ROOT)}:{line}", re.sub(r"<(?:img|source)[^>]*>", "", text), True
 
 
 def python_texts(source: str) -> Iterator[tuple[int, str, bool]]:

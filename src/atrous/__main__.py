@@ -12,6 +12,7 @@ COMMANDS = {
     "prepare": "prepare what training needs, import weights",
     "search": "search for good settings of a CRF, or for an architecture",
     "sweep": "ask a question with several seeds",
+    "figures": "draw what explains the methods",
     "benchmark": "compare Atrous with a named peer",
 }
 _USAGE = "\n".join(

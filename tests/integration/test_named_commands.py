@@ -219,6 +219,8 @@ class Bench:
             config.trainer.precision = "32-true"
             if config.paths.logs != str(self.runs):
                 config.callbacks.update(dict.fromkeys(("panels", "report", "architecture", "best", "last")))
+        elif script == "figures":
+            config.update(output=str(self.folder / "figures"), real="nowhere")
         elif script == "prepare":
             config.fit_batch.update(largest=2)
         elif script == "search":

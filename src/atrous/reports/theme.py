@@ -82,7 +82,7 @@ THEMES = (LIGHT, DARK)
 
 def themed_figure(theme: Theme, width: float, height: float) -> Figure:
     """A figure in inches in the colors of a page, drawn without a window and without pyplot's global state."""
-    figure = Figure(figsize=(width, height), dpi=130, layout="constrained", facecolor=theme.page)
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained", facecolor=theme.page)
     FigureCanvasAgg(figure)
     return figure
 
@@ -107,7 +107,10 @@ def write_figures(folder: str | Path, name: str, draw: Callable[[Theme], Figure]
             for form, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
                 held = io.BytesIO()
                 figure.savefig(held, format=form, metadata=metadata)
+                picture = held.getvalue()
+                if form == "svg":  # is text in a repository: no white space at the end of its lines
+                    picture = b"\n".join(line.rstrip() for line in picture.splitlines()) + b"\n"
                 files.append(Path(folder) / f"{name}{theme.suffix}.{form}")
                 with atomic_file(files[-1]) as file:
-                    file.write(held.getvalue())
+                    file.write(picture)
     return files
