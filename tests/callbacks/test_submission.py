@@ -104,3 +104,9 @@ def test_what_no_server_takes_is_refused_before_anything_is_computed(
     with pytest.raises(AtrousError, match="takes masks of 1024×2048 pixels, but lindau_000000_000019 has 32×64"):
         run(data_module(Cityscapes, cityscapes_folder, test_split="val"), Submission(tmp_path))
     assert not (tmp_path / "submission").exists()
+
+
+def test_shrunk_images_are_refused(voc_folder: Path, tmp_path: Path) -> None:
+    data = data_module(VOC2012, voc_folder, test_split="val", shrink=2)
+    with pytest.raises(AtrousError, match="not of 1/2: set data.shrink=1"):
+        run(data, Submission(tmp_path / "run"))

@@ -241,3 +241,22 @@ def test_classes_are_counted_once_and_kept_where_statistics_are(
     np.save(file, np.where(counts.occurs, 7, 0))  # a later run believes the file
     assert module(statistics=tmp_path, train_split="val").class_counts("train").pixels[0].tolist() == [7, 0]
     assert module(train_split="val").class_counts("train").pixels[0].tolist() == [24, 0]
+
+
+def test_a_folder_for_a_data_set_without_files_is_refused(module: Callable[..., SegmentationDataModule]) -> None:
+    with pytest.raises(AtrousError, match=r"data\.root is unknown; valid: split, size"):
+        module(dataset=Shapes, root="/data")
+
+
+@pytest.mark.parametrize("cache", ["none", "ram"])
+def test_shrunk_data_are_shrunk_everywhere(module: Callable[..., SegmentationDataModule], cache: str) -> None:
+    data = module(shrink=2, cache=cache)
+    (batch, *_) = data.val_dataloader()
+    assert batch["image"].shape[-2:] == batch["mask"].shape[-2:] == (2, 3)
+    assert data.class_counts("train").pixels.sum() == 7 * 6
+    assert data.dataset("test").shrink == 2
+
+
+def test_a_factor_below_one_is_refused(module: Callable[..., SegmentationDataModule]) -> None:
+    with pytest.raises(AtrousError, match="data.shrink=0 must be at least 1"):
+        module(shrink=0)

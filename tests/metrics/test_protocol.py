@@ -41,3 +41,12 @@ def test_a_protocol_written_before_a_field_existed() -> None:
     newer = ("padded", "stretched", "precision")
     older = {name: value for name, value in protocol.to_dict().items() if name not in newer}
     assert Protocol.from_dict(older) == protocol
+
+
+def test_shrunk_images_are_said() -> None:
+    protocol = Protocol("camvid", "val", 16, shrink=2)
+    assert str(protocol).startswith("camvid val · at 1/2 of the size · OS 16")
+    assert Protocol.from_dict(protocol.to_dict()) == protocol
+    before = protocol.to_dict()
+    del before["shrink"]  # files from before it
+    assert Protocol.from_dict(before).shrink == 1

@@ -30,6 +30,7 @@ from atrous.data.loading.shrunk import ShrunkDataset
 from atrous.data.sets import Mix
 from atrous.data.statistics import ClassCounts, count_classes
 from atrous.errors import AtrousError, require_range
+from atrous.signatures import require_argument
 from atrous.terminal import open_console, say
 
 
@@ -98,6 +99,8 @@ class SegmentationDataModule(LightningDataModule):
         require_range("data.shrink", shrink, at_least=1)
         if cache == "disk" and cache_folder is None:
             raise AtrousError("data.cache=disk needs data.cache_folder")
+        if root is not None:
+            require_argument(getattr(dataset, "func", dataset), "root", root, key="data.root")
         self.source = dataset if root is None else functools.partial(dataset, root=root)
         self._augment = augment
         self._split_of = {"train": train_split, "val": val_split, "test": test_split}
