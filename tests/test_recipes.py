@@ -296,6 +296,7 @@ OURS = (
     "auto_deeplab_shapes",
     "deeplabv3plus_efficientnet_lite0_camvid",
     "deeplabv3plus_efficientnet_lite0_camvid_30min",
+    "deeplabv3plus_efficientnet_lite0_camvid_90min",
     "deeplabv3plus_efficientnet_lite0_voc",
     "demo",
     "own_images",

@@ -108,5 +108,5 @@ def test_what_no_server_takes_is_refused_before_anything_is_computed(
 
 def test_shrunk_images_are_refused(voc_folder: Path, tmp_path: Path) -> None:
     data = data_module(VOC2012, voc_folder, test_split="val", shrink=2)
-    with pytest.raises(AtrousError, match="not of 1/2: set data.shrink=1"):
+    with pytest.raises(AtrousError, match=r"not of 1/2: set data\.shrink=1"):
         run(data, Submission(tmp_path / "run"))

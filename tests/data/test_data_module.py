@@ -258,5 +258,5 @@ def test_shrunk_data_are_shrunk_everywhere(module: Callable[..., SegmentationDat
 
 
 def test_a_factor_below_one_is_refused(module: Callable[..., SegmentationDataModule]) -> None:
-    with pytest.raises(AtrousError, match="data.shrink=0 must be at least 1"):
+    with pytest.raises(AtrousError, match=r"data\.shrink=0 must be at least 1"):
         module(shrink=0)
