@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+
+from atrous.commands.figures import drawings
+from atrous.reports.page import section
+from atrous.reports.sweeps import SweepResult, sweep_markdown
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
@@ -25,9 +31,32 @@ def test_the_readme_ends_within_120_lines() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    targets = re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'<img src="([^"]+)"', text)
+    targets = re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'(?:src|srcset)="([^"]+)"', text)
     near = [target for target in targets if "://" not in target]
     assert [target for target in near if not (page.parent / target).exists()] == []
+
+
+def test_every_figure_is_on_its_page_with_what_it_shows() -> None:
+    """The first line of its module is what those read who cannot see it."""
+    page = (ROOT / "docs" / "figures.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r'<img src="figures/(\w+)\.svg" alt="([^"]+)">', page))
+    assert set(shown) == {path.stem for path in (ROOT / "docs" / "figures").glob("*.svg")} - {
+        path.stem for path in (ROOT / "docs" / "figures").glob("*_dark.svg")
+    }
+    for name, said in shown.items():
+        module = importlib.import_module(f"{drawings.__name__}.{name}")
+        assert said == (module.__doc__ or "").splitlines()[0]
+
+
+def test_tables_of_claims_are_what_was_measured() -> None:
+    """Numbers are kept beside the figures, and the page has what they say."""
+    page = ROOT / "docs" / "claims.md"
+    text = page.read_text(encoding="utf-8")
+    kept = sorted((ROOT / "docs" / "claims").glob("*.json"))
+    assert set(re.findall(r"<!-- (\w+) -->", text)) == {path.stem for path in kept}
+    for path in kept:
+        result = SweepResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        assert section(page, result.name, sweep_markdown(result), alt=result.question) in text, path.name
 
 
 def test_files_that_pages_name_exist() -> None:
@@ -42,8 +71,6 @@ def test_files_that_pages_name_exist() -> None:
 
 def test_the_python_names_of_pages_exist() -> None:
     """Those of ``UPGRADING.md`` in the column of today, and those of all other pages."""
-    import importlib
-
     names = set()
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
