@@ -298,6 +298,7 @@ OURS = (
     "deeplabv3plus_efficientnet_lite0_camvid_30min",
     "deeplabv3plus_efficientnet_lite0_camvid_90min",
     "deeplabv3plus_efficientnet_lite0_voc",
+    "deeplabv3_mobilenetv2_050_voc",
     "demo",
     "own_images",
     "claims_camvid",

@@ -155,9 +155,8 @@ def _write(result: SweepResult, folder: Path, *, page: str | None) -> str:
     table = sweep_markdown(result)
     places = [folder] if page is None else [folder, Path(page).with_suffix("")]
     for place in places:
-        for name, text in ((f"{result.name}.json", json.dumps(result.to_dict(), indent=1) + "\n"),):
-            with atomic_file(place / name) as file:
-                file.write(text.encode())
+        with atomic_file(place / f"{result.name}.json") as file:
+            file.write((json.dumps(result.to_dict(), indent=1) + "\n").encode())
         write_figures(place, result.name, lambda theme: sweep_figure(result, theme))
     if page is not None:
         renew_section(Path(page), result.name, table, alt=result.question)
