@@ -29,8 +29,9 @@ def swept(composed: Compose) -> Callable[..., DictConfig]:
     return make
 
 
-@pytest.mark.parametrize("recipe", ["claims_shapes", "claims_camvid"])
-@pytest.mark.parametrize("name", choices("sweep"))
+@pytest.mark.parametrize(
+    ("name", "recipe"), [*((name, "claims_shapes") for name in choices("sweep")), ("aspp", "claims_camvid")]
+)
 def test_every_sweep_is_one_of_arms_that_compose(name: str, recipe: str, composed: Compose) -> None:
     config = composed("sweep", f"sweep={name}", f"recipe={recipe}")
     arms = arms_of(config)
