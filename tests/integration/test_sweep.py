@@ -25,15 +25,14 @@ def test_a_sweep_is_done_once_and_goes_on(
         f"folder={tmp_path / 'sweeps'}",
         "keep_checkpoints=false",
     ]
-    page = tmp_path / "claims.md"
-    page.write_text("# Claims\n", encoding="utf-8")
     done = command("sweep.py", *words, "seeds=[0]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
-    assert "2 arms with 1 seeds are 1 trainings, 0 of them done" in done.stdout
-    again = command("sweep.py", *words, "seeds=[0]", f"page={page}", cwd=tmp_path)
+    assert "2 arms, 1 seeds: 1 trainings, 0 of them done" in done.stdout
+    assert "| train 16, evaluate 8 | 78.51 |" in done.stdout
+    again = command("sweep.py", *words, "seeds=[0]", cwd=tmp_path)
     assert "1 of them done" in again.stdout
-    assert "| train 16, evaluate 8 | 78.51 |" in page.read_text(encoding="utf-8")
-    found = json.loads((tmp_path / "claims" / "output_stride_claims_shapes.json").read_text(encoding="utf-8"))
+    folder = tmp_path / "sweeps" / "output_stride_claims_shapes"
+    found = json.loads((folder / "output_stride_claims_shapes.json").read_text(encoding="utf-8"))
     by_arm = {arm["name"]: arm["measured"]["mIoU"]["0"] for arm in found["arms"]}
     (run,) = (tmp_path / "sweeps" / "runs").glob("*/seed_0")
     scores = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -52,13 +51,17 @@ def sweep(config: Config) -> None:
         raise AtrousError(f"seeds={seeds} must be one or more different numbers")
     if config.page is not None and not Path(config.page).is_file():
         raise AtrousError(f"page={config.page} does not exist: create it, or set page=null")
+    if config.page is not None and config.arms is not None:
+        raise AtrousError("page= shows all arms of a sweep: leave arms out, or set page=null")
     arms, store = arms_of(config), Path(config.folder) / "runs"
     name = f"{config.sweep.name}_{config.recipe}"
     console = open_console()
     trainings = _trainings(arms, seeds, store)
     waiting = [each for each in trainings if each.missing]
-    say(console, f"{name}: {len(arms)} arms with {len(seeds)} seeds are {len(trainings)} trainings, "
-        f"{len(trainings) - len(waiting)} of them done")  # fmt: skip
+    done_before = len(trainings) - len(waiting)
+    say(
+        console, f"{name}: {len(arms)} arms, {len(seeds)} seeds: {len(trainings)} trainings, {done_before} of them done"
+    )
     failures: list[str] = []
     with locked(Path(config.folder) / name):
         ended, began = 0, time.monotonic()
@@ -82,10 +85,8 @@ def sweep(config: Config) -> None:
         if found is not None:
             folder = Path(config.folder) / name
             table = _write(found, folder, page=config.page)
-            say(
-                console,
-                f"\n{found.question}\n\n{table}\nwritten to {folder}" + (f" and {config.page}" if config.page else ""),
-            )
+            say(console, f"\n{found.question}\n\n{table}")
+            say(console, f"written to {' and '.join([str(folder), *filter(None, [config.page])])}")
     if failures:
         for line in failures:
             print(f"error: {line}", file=sys.stderr)
@@ -143,10 +144,9 @@ def _number(score: Mapping[str, Any], path: str, *, key: str) -> float:
             known = ", ".join(node) if isinstance(node, Mapping) else "nothing"
             raise AtrousError(f"{key}={path}: an evaluation has no {part!r} there, but {known}")
         node = node[part]
-    if node is None:
-        return math.nan
     if not isinstance(node, int | float):
-        raise AtrousError(f"{key}={path} is no number: go on with one of {', '.join(node)}")
+        more = f"go on with one of {', '.join(node)}" if isinstance(node, Mapping) else "nothing was counted there"
+        raise AtrousError(f"{key}={path} is no number: {more}")
     return float(node) if path.startswith("cost.") else 100 * float(node)
 
 
