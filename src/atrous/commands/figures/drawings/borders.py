@@ -28,7 +28,7 @@ def figure(source: Source) -> Callable[[Theme], Figure]:
     for name, arm in _ARMS.items():
         segmentor, dataset = source.trained("decoder", arm)
         space = dataset.label_space
-        scores = {way: TrimapScore(space.num_classes, _WIDTHS, borders="classes") for way in (name, f"{name}, CRF")}
+        scores = {way: TrimapScore(space.num_classes, _WIDTHS, borders="void") for way in (name, f"{name}, CRF")}
         for index in range(min(_SCORED, len(dataset))):
             sample = dataset[index]
             image, mask = image_of(sample), torch.from_numpy(sample.mask)[None]
@@ -56,7 +56,7 @@ def figure(source: Source) -> Callable[[Theme], Figure]:
         axes = drawn.add_subplot(grid[1, :])
         for (way, values), color, style in zip(curves.items(), theme.series, ("-", "--", "-", "--"), strict=False):
             axes.plot(_WIDTHS, values, color=color, linestyle=style, marker="o", markersize=4, label=way)
-        axes.set_xlabel("width of the band around borders between classes, in pixels", fontsize=9)
+        axes.set_xlabel("width of the band around the void outlines of objects, in pixels", fontsize=9)
         axes.set_ylabel("mIoU in %", fontsize=9)
         theme.tidy(axes)
         axes.legend(frameon=False, fontsize=8.5)
