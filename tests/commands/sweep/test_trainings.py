@@ -58,7 +58,12 @@ def test_a_training_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
 def test_a_signal_ends_all_and_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that would run for a minute is told to stop, and is waited for."""
     program = (
-        "import signal, sys, time; signal.signal(15, lambda *_: (open('stopped', 'w'), sys.exit())); time.sleep(60)"
+        "import os, signal, time\n"
+        "def stop(*_):\n"
+        "    open('stopped', 'w').write(str(os.getsid(0)))\n"
+        "    os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "time.sleep(60)"
     )
     monkeypatch.chdir(tmp_path)
     started = threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -68,7 +73,8 @@ def test_a_signal_ends_all_and_says_how_to_go_on(tmp_path: Path, monkeypatch: py
     with pytest.raises(RunInterrupted, match="stopped by SIGTERM: the same command goes on") as stopped:
         run_all([quick(tmp_path / "a", [""])], jobs=1, done=lambda *_: None, failed=lambda *_: None)
     assert stopped.value.status == 143
-    assert (tmp_path / "stopped").is_file()
+    session = int((tmp_path / "stopped").read_text(encoding="utf-8"))
+    assert session != os.getsid(0), "Ctrl-C would reach it twice, which ends a training without its resume point"
     assert time.monotonic() - began < 30
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
