@@ -153,3 +153,14 @@ def test_a_damaged_card_is_one_sentence(broken: Any, tmp_path: Path, card: Card)
     path = written(tmp_path / "last.ckpt", card, **{Card.KEY: broken})
     with pytest.raises(AtrousError, match=r"last\.ckpt (was not written by Atrous|has a card that cannot be read)"):
         read_starting_point(path)
+
+
+@pytest.mark.parametrize(("shrink", "same"), [(1, True), (2, False)])
+def test_a_run_from_before_an_option_did_what_its_default_does(shrink: int, same: bool, card: Card) -> None:
+    point = StartingPoint(Path("last.ckpt"), 3, Card(card.label_space, {}, {"data": {"batch_size": 4}}))
+    now = {"data": {"batch_size": 4, "shrink": shrink}}
+    if same:
+        assert require_same_recipe(point, now) == []
+    else:
+        with pytest.raises(AtrousError, match=r"data\.shrink"):
+            require_same_recipe(point, now)

@@ -52,6 +52,9 @@ MAY_CHANGE = (
 )
 """Parts of the configuration that a continued run may have differently; ``trainer.max_steps`` may grow besides."""
 
+_CAME_LATER = {"data.shrink": 1, "upsampler.learn_temperature": True, "model.upsampler.learn_temperature": True}
+"""Parts that runs of older versions lack, and what those runs did."""
+
 _SHOWN = 12  # differences listed in a message
 _STATES = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks")
 
@@ -108,7 +111,7 @@ def require_same_recipe(point: StartingPoint, recipe: Mapping[str, Any]) -> list
     differences = [
         f"{key} was {old.get(key)!r}, now {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())  # a key that one of them lacks is the same as null
-        if old.get(key) != new.get(key) and not _may_change(key)
+        if old.get(key, _CAME_LATER.get(key)) != new.get(key, _CAME_LATER.get(key)) and not _may_change(key)
     ]
     if steps[0] != steps[1]:
         if isinstance(steps[0], int) and isinstance(steps[1], int) and steps[1] > steps[0] > 0:
