@@ -101,6 +101,23 @@ class SegmentationDataset(Dataset[RawSample], ABC):
         return digest.hexdigest()
 
 
+class WrappedDataset(SegmentationDataset):
+    """The same samples, read in another way.
+
+    Args:
+        dataset: Where they come from.
+    """
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self.dataset = dataset
+        self.label_space = dataset.label_space
+        self.split = dataset.split
+        self.names = dataset.names
+        self.labeled = dataset.labeled
+        self.shrink = dataset.shrink
+        self.published = dataset.published
+
+
 def to_sample(raw: RawSample) -> Sample:
     """Turn a raw sample into tensors without changing a value, for evaluation."""
     height, width = raw.mask.shape

@@ -50,11 +50,10 @@ class Theme:
         """The second series."""
         return self.series[1]
 
-    def tidy(self, axes: Axes, *, grid: Literal["x", "y", "both"] | None = "y") -> None:
+    def tidy(self, axes: Axes, *, grid: Literal["y", "both"] = "y") -> None:
         """Leave out all lines that say nothing."""
-        if grid:
-            axes.grid(axis=grid, color=self.grid, linewidth=0.7)
-            axes.set_axisbelow(True)
+        axes.grid(axis=grid, color=self.grid, linewidth=0.7)
+        axes.set_axisbelow(True)
         axes.tick_params(length=0, labelsize=8.5, colors=self.ink)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)

@@ -21,7 +21,7 @@ from atrous.data.dataset import RawSample, SegmentationDataset
 from atrous.data.label_space import LabelSpace
 from atrous.data.sets import VOC2012, Shapes
 from atrous.errors import AtrousError
-from atrous.inference import Stretched, WholeImage
+from atrous.inference import WholeImage
 from atrous.models import Segmentor
 from atrous.places import command, quoted
 from atrous.runs import CHECKPOINTS, newest_run
@@ -58,17 +58,17 @@ class Source:
         return Shapes("val", size=257, lengths={"train": 1, "val": 60, "test": 1})
 
     @functools.cached_property
-    def _loaded(self) -> tuple[Segmentor, LabelSpace, bool]:
-        """Network, classes, and whether it takes images of one size."""
+    def _loaded(self) -> tuple[Segmentor, LabelSpace]:
+        """Network and classes."""
         if self._ckpt_path is not None:
             segmentor, card = load_segmentor(self._ckpt_path)
-            return segmentor, card.label_space, False
+            return segmentor, card.label_space
         if (self._real / _WEIGHTS).is_file():
             with tempfile.TemporaryDirectory() as folder:
                 out = str(Path(folder) / "imported.ckpt")
                 import_weights.run(Console(quiet=True), source="tflite", path=str(self._real / _WEIGHTS), out=out)
                 segmentor, card = load_segmentor(out)
-            return segmentor, card.label_space, True
+            return segmentor, card.label_space
         run = newest_run(self._demo)
         if run is None:
             raise Missing(
@@ -76,7 +76,7 @@ class Source:
                 "experiment=demo`, or give ckpt_path=<run folder>"
             )
         segmentor, card = load_segmentor(run)
-        return segmentor, card.label_space, False
+        return segmentor, card.label_space
 
     @property
     def network(self) -> Segmentor:
@@ -125,8 +125,7 @@ class Source:
     @torch.inference_mode()
     def probabilities(self, sample: RawSample) -> Tensor:
         """What the network says about an image: 1×C×H×W."""
-        inference = Stretched(size=257) if self._loaded[2] else WholeImage()
-        return inference(self.network, image_of(sample))
+        return WholeImage()(self.network, image_of(sample))
 
 
 def image_of(sample: RawSample) -> Tensor:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atrous.atomic_file import atomic_file
-from atrous.data.dataset import RawSample, SegmentationDataset
+from atrous.data.dataset import RawSample, SegmentationDataset, WrappedDataset
 from atrous.errors import AtrousError
 from atrous.memory import free_memory
 from atrous.terminal import track
@@ -51,7 +51,7 @@ class Capacity(NamedTuple):
     bytes: int
 
 
-class CachedDataset(SegmentationDataset):
+class CachedDataset(WrappedDataset):
     """A data set whose samples are decoded at most once, while their files stay as they are.
 
     Samples are views of the cache that cannot be written to.
@@ -71,12 +71,7 @@ class CachedDataset(SegmentationDataset):
     def __init__(
         self, dataset: SegmentationDataset, *, kind: Kind, folder: str | Path, gigabytes: float, taken: int = 0
     ) -> None:
-        self.dataset = dataset
-        self.label_space = dataset.label_space
-        self.split = dataset.split
-        self.names = dataset.names
-        self.labeled = dataset.labeled
-        self.published = dataset.published
+        super().__init__(dataset)
         self._kind, self._folder, self._gigabytes = kind, folder, gigabytes
         bound = int(gigabytes * _GIB)
         if kind == "ram":

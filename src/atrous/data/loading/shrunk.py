@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.data.dataset import RawSample, SegmentationDataset
+from atrous.data.dataset import RawSample, SegmentationDataset, WrappedDataset
 from atrous.errors import AtrousError
 from atrous.places import setting
 
 
-class ShrunkDataset(SegmentationDataset):
+class ShrunkDataset(WrappedDataset):
     """Samples whose sides are divided by a whole number.
 
     A pixel is the mean of those that it stands for, and has the label in the middle of them (below and right of it if
@@ -23,13 +23,8 @@ class ShrunkDataset(SegmentationDataset):
     """
 
     def __init__(self, dataset: SegmentationDataset, factor: int) -> None:
-        self.dataset = dataset
+        super().__init__(dataset)
         self.shrink = factor
-        self.label_space = dataset.label_space
-        self.split = dataset.split
-        self.names = dataset.names
-        self.labeled = dataset.labeled
-        self.published = dataset.published
 
     def __getitem__(self, index: int) -> RawSample:
         """Read and shrink one sample.
