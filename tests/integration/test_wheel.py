@@ -105,9 +105,8 @@ def test_two_processes_of_the_command_start(installed: Path, tmp_path: Path) -> 
 def test_mistakes_are_one_sentence(installed: Path, tmp_path: Path) -> None:
     unknown = called(installed / "atrous", "trane", cwd=tmp_path)
     assert unknown.returncode == 2
-    assert unknown.stderr == (
-        "error: there is no command 'trane'; choose one of train, evaluate, predict, prepare, search, benchmark\n"
-    )
+    commands = "train, evaluate, predict, prepare, search, sweep, figures, benchmark"
+    assert unknown.stderr == f"error: there is no command 'trane'; choose one of {commands}\n"
     refused = called(installed / "atrous", "train", "validate_every=-1", cwd=tmp_path)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "validate_every=-1" in refused.stderr
