@@ -238,6 +238,7 @@ class Bench:
             config.inference.update(networks=[network], cases=[[1, 33, 33]], rounds=1, forms=["eager"], tflite=None)
             config.system.update(networks=[["deeplabv3plus", "resnet18"]], size=[40, 60], rounds=1)
             config.memory.update(network=["deeplabv3plus", "resnet18"], cases=[[65, 97, 5]])
+            config.decoders.update(size=[33, 33], rounds=1)
             config.crf.update(limit=2, street=[], threads=[1], rounds=1, classes=3)
             config.search.update(
                 cases={"all": {}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shlex
@@ -74,9 +75,15 @@ def _arm(name: str, node: Mapping[str, Any] | None, train: Sequence[str], evalua
         raise AtrousError(f"paper of {key} is {paper!r}: give a number, the paper's score in %")
     train = (*train, *_words(node.get("train", ""), f"{key}.train"))
     evaluate = (*evaluate, *_words(node.get("evaluate", ""), f"{key}.evaluate"))
-    with compose("evaluate", ["ckpt_path=checkpoint", *evaluate]):
-        pass
+    _check_evaluation(evaluate)
     return Arm(name, train, evaluate, None if paper is None else float(paper), _digest(train))
+
+
+@functools.cache
+def _check_evaluation(words: tuple[str, ...]) -> None:
+    """Compose an evaluation, which most arms have in common."""
+    with compose("evaluate", ["ckpt_path=checkpoint", *words]):
+        pass
 
 
 def _words(text: Any, key: str) -> list[str]:
