@@ -14,7 +14,19 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 FLOORS = (
-    ("errors", "places", "geometry", "atomic_file", "signatures", "terminal", "runs", "native", "memory", "autocast"),
+    (
+        "errors",
+        "places",
+        "geometry",
+        "atomic_file",
+        "signatures",
+        "terminal",
+        "runs",
+        "native",
+        "memory",
+        "autocast",
+        "machine",
+    ),
     ("models", "losses", "metrics", "crf", "data"),
     ("inference", "checkpoints", "loggers", "reports"),
     ("training", "callbacks"),
