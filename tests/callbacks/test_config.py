@@ -22,8 +22,8 @@ def build(repository: Path, run: Path, group: str, choice: str, *overrides: str)
     [
         ("none", []),
         ("minimal", ["best", "last"]),
-        ("default", ["progress", "learning_rates", "panels", "report", "best", "last"]),
-        ("ema", ["average", "progress", "learning_rates", "panels", "report", "best", "last"]),
+        ("default", ["images", "progress", "learning_rates", "panels", "report", "best", "last"]),
+        ("ema", ["images", "average", "progress", "learning_rates", "panels", "report", "best", "last"]),
     ],
 )
 def test_callbacks_in_their_order(repository: Path, tmp_path: Path, choice: str, names: list[str]) -> None:

@@ -5,6 +5,7 @@ from atrous.callbacks.baselines import Baselines
 from atrous.callbacks.best_checkpoint import BestCheckpoint
 from atrous.callbacks.borders import Borders
 from atrous.callbacks.cost_meter import CostMeter
+from atrous.callbacks.image_scores import ImageScores
 from atrous.callbacks.inference_stage import InferenceStage
 from atrous.callbacks.interrupts import Interrupts
 from atrous.callbacks.learning_rates import LearningRates
@@ -22,6 +23,7 @@ __all__ = [
     "BestCheckpoint",
     "Borders",
     "CostMeter",
+    "ImageScores",
     "InferenceStage",
     "Interrupts",
     "LearningRates",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 
@@ -21,3 +22,8 @@ class BestCheckpoint(ModelCheckpoint):
         }
         scores = {str(folder / Path(path).name): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **moved, "best_k_models": scores, "dirpath": self.dirpath})
+
+
+def keeps_best(trainer: Trainer) -> bool:
+    """Whether weights of the best validation are kept."""
+    return any(isinstance(callback, ModelCheckpoint) for callback in trainer.checkpoint_callbacks)

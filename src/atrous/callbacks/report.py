@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
+from atrous.callbacks.best_checkpoint import keeps_best
 from atrous.callbacks.scored_module import ScoredModule
 from atrous.loggers import image_loggers
 from atrous.reports import ScoreEntry, confusion_figure, curves_figure, score_table, write_summary
@@ -46,7 +46,7 @@ class RunReport(Callback):
         step = trainer.global_step
         self._last = ScoreEntry("last", scores, module.protocol("val", checkpoint="last.ckpt"), step=step)
         better = self._best is None or scores.miou > self._best.scores.miou or math.isnan(self._best.scores.miou)
-        if better and _keeps_best(trainer):
+        if better and keeps_best(trainer):
             self._best = ScoreEntry("best", scores, module.protocol("val", checkpoint="best.ckpt"), step=step)
         if not trainer.is_global_zero:
             return
@@ -108,10 +108,6 @@ class RunReport(Callback):
             facts=facts,
             pictures=("figures/curves.png", "figures/confusion.png", "panels/latest.png"),
         )
-
-
-def _keeps_best(trainer: Trainer) -> bool:
-    return any(isinstance(callback, ModelCheckpoint) for callback in trainer.checkpoint_callbacks)
 
 
 def _cell(value: float) -> float | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from torch import Tensor
 
 from atrous.data.label_space import LabelSpace
-from atrous.inference import Inference, Stage
+from atrous.inference import Band, Inference, Stage
 from atrous.metrics import Protocol as ScoreProtocol
 from atrous.metrics import Scores
 
@@ -30,6 +31,9 @@ class ScoredModule(Protocol):
     @property
     def inference(self) -> Inference:
         """From network and images to probabilities, with all stages around it."""
+
+    def bands(self, image: Tensor) -> Iterator[Band]:
+        """Probabilities of images B×3×H×W, some rows at a time; see ``Inference``."""
 
     def protocol(self, stage: str, *, checkpoint: str | None = None) -> ScoreProtocol:
         """How scores of ``val`` or ``test`` are measured."""

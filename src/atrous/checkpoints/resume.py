@@ -42,6 +42,7 @@ MAY_CHANGE = (
     "callbacks.progress",
     "callbacks.learning_rates",
     "callbacks.panels",
+    "callbacks.images",
     "callbacks.report",
     "callbacks.baselines",
     "callbacks.architecture",

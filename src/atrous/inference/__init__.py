@@ -1,6 +1,6 @@
 """Inference: images become class probabilities at their own size."""
 
-from atrous.inference.inference import Inference, InferenceProtocol, Stage, most_probable
+from atrous.inference.inference import Band, Inference, InferenceProtocol, Stage, most_probable
 from atrous.inference.multi_scale import MultiScale
 from atrous.inference.padded import Padded
 from atrous.inference.refined import Refined
@@ -9,6 +9,7 @@ from atrous.inference.stretched import Stretched
 from atrous.inference.whole_image import WholeImage
 
 __all__ = [
+    "Band",
     "Inference",
     "InferenceProtocol",
     "MultiScale",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -20,7 +20,7 @@ from atrous.data import SegmentationDataModule
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import size_of
-from atrous.inference import Inference, Stage, most_probable
+from atrous.inference import Band, Inference, Stage, most_probable
 from atrous.losses import Loss
 from atrous.metrics.confusion import Scores
 from atrous.metrics.protocol import Protocol
@@ -263,7 +263,7 @@ class SegmentationTask(LightningModule):
         torch.manual_seed(hash((*place, stream) if stream else place) & (2**63 - 1))
 
     def _loss_of(self, batch: Batch) -> Tensor:
-        image, mask = self._images(batch), batch["mask"]  # uint8 B×3×H×W and B×H×W
+        image, mask = self._images(batch["image"]), batch["mask"]  # uint8 B×3×H×W and B×H×W
         assert self.loss is not None
         self.loss.at_step(self.global_step)
         if self._loss_resolution == "labels":
@@ -310,6 +310,10 @@ class SegmentationTask(LightningModule):
     def inference(self) -> Inference:
         """From network and images to probabilities, with all stages around it."""
         return functools.reduce(lambda inference, stage: stage.wrap(inference), self.stages, self._inference)
+
+    def bands(self, image: Tensor) -> Iterator[Band]:
+        """Probabilities of images B×3×H×W, some rows at a time; see ``Inference``."""
+        return self.inference.bands(self.segmentor, self._images(image))
 
     def protocol(self, stage: str, *, checkpoint: str | None = None) -> Protocol:
         """How the latest scores of ``val`` or ``test`` were measured; before there are any, how they would be."""
@@ -394,8 +398,7 @@ class SegmentationTask(LightningModule):
             mask, size_of(output), extension=self.segmentor.extension, ignore_index=self.label_space.ignore_index
         )
 
-    def _images(self, batch: Batch) -> Tensor:
-        image: Tensor = batch["image"]
+    def _images(self, image: Tensor) -> Tensor:
         return image.contiguous(memory_format=self._memory_format)
 
     def _shares_of_pixels(self, labels: Iterable[Tensor]) -> Tensor:
@@ -416,7 +419,7 @@ class SegmentationTask(LightningModule):
         if self._trimap_width is not None:
             mask = within_trimap(mask, self._trimap_width, ignore_index=self.label_space.ignore_index)
         prediction = torch.empty_like(mask)
-        for rows, probabilities in self.inference.bands(self.segmentor, self._images(batch)):  # B×C×n×W
+        for rows, probabilities in self.bands(batch["image"]):  # B×C×n×W
             labels = most_probable(probabilities)  # B×n×W
             truth = mask[:, rows].long()
             counted = truth != self.label_space.ignore_index
