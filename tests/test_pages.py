@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from atrous.commands.figures import drawings
-from atrous.reports.page import section
+from atrous.reports.sections import section
 from atrous.reports.sweeps import SweepResult, sweep_markdown
 
 ROOT = Path(__file__).parents[1]

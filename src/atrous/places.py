@@ -32,11 +32,16 @@ def project() -> Path:
 
 def setting(key: str, value: str | Path) -> str:
     """How a setting is written in a shell, such as ``data.root=/data/VOC``; quoted where a shell or Hydra needs it."""
-    text = str(value)
-    if re.fullmatch(r"[A-Za-z0-9_./:%+-]+", text):
-        return f"{key}={text}"
-    word = f"{key}={quoted(text)}"
+    word = override(key, value)
+    if word == f"{key}={value}":
+        return word
     return shlex.quote(word) if re.search(r'[$`\\"!]', word) else f'"{word}"'
+
+
+def override(key: str, value: str | Path) -> str:
+    """A setting as Hydra reads it, quoted where it needs that."""
+    text = str(value)
+    return f"{key}={text if re.fullmatch(r'[A-Za-z0-9_./:%+-]+', text) else quoted(text)}"
 
 
 def quoted(text: str) -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from atrous.callbacks import LearningRates, ResumePoint, RunReport
+from atrous.callbacks import LearningRates, ResumePoint, RunRecord, RunReport
 from atrous.loggers import MetricsCSV
 
 
@@ -53,11 +55,32 @@ def test_best_score_survives_a_resume(fit: Callable[..., Any], tmp_path: Path) -
     last = tmp_path / "last.ckpt"
     fit([first, best_kept(tmp_path / "checkpoints"), ResumePoint(str(last))], steps=4)
     known = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["scores"]
+    before = torch.load(last, weights_only=True)["callbacks"]["RunReport"]["seconds"]
 
     resumed = RunReport(tmp_path)
     fit([resumed, best_kept(tmp_path / "checkpoints"), ResumePoint(str(last))], steps=4, ckpt_path=str(last))
     assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["scores"] == known
-    assert resumed.state_dict() == first.state_dict()
+    states = [report.state_dict() for report in (first, resumed)]
+    assert 0 < before < states[0].pop("seconds")
+    assert before < states[1].pop("seconds")
+    assert states[0] == states[1]
+    assert torch.tensor(states[0]["confusion"]).sum() == 3 * 47
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_run_that_fails_has_a_page_if_it_had_begun(begun: bool, fit: Callable[..., Any], tmp_path: Path) -> None:
+    class Failure(Callback):
+        """Breaks off after the first validation, or before the first step."""
+
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            raise RuntimeError("broken")
+
+    record = RunRecord(tmp_path, config={"name": "toy"}, overrides=[], repository=None)
+    with pytest.raises(RuntimeError, match="broken"):
+        fit([record, RunReport(tmp_path), Failure()], num_sanity_val_steps=0 if begun else 1)
+    assert (tmp_path / "report.html").is_file() is begun
+    if begun:
+        assert "weights" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_run_that_keeps_no_best_weights_reports_no_best_scores(

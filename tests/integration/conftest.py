@@ -26,6 +26,7 @@ FIGURES = {
     "atrous.callbacks.report": ("confusion_figure", "curves_figure"),
     "atrous.callbacks.architecture_report": ("operations_figure", "paths_figure", "genotype_figure"),
     "atrous.commands.evaluate.command": ("trimap_figure",),
+    "atrous.reports.pages.run": ("curves_figure", "trimap_figure"),
 }
 
 

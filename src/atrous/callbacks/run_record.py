@@ -12,7 +12,7 @@ from atrous.reports.run_record import record_run
 
 
 class RunRecord(Callback):
-    """Writes configuration, overrides and commit into the run's folder, and the configuration to the loggers.
+    """Writes configuration, overrides, commit and machine into the run's folder, and the configuration to the loggers.
 
     It does so when training starts, after all checks that could stop it: a checkpoint that does not fit leaves the
     old record unchanged.

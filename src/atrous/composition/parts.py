@@ -201,9 +201,13 @@ def overrides(config: DictConfig) -> list[str]:
     decided = {"validate_every": config.validate_every}
     if "precision" in config.trainer:
         decided["trainer.precision"] = config.trainer.precision
-    left_out = ("ckpt_path=", *(f"{key}=" for key in decided))
-    said = [line for line in HydraConfig.get().overrides.task if not line.startswith(left_out)]
+    said = said_besides("ckpt_path", *decided)
     return [*said, *(f"{key}={value}" for key, value in decided.items())]
+
+
+def said_besides(*keys: str) -> list[str]:
+    """Overrides of the command line, but for those of some keys."""
+    return [line for line in HydraConfig.get().overrides.task if line.partition("=")[0] not in keys]
 
 
 def _refuse_children_in_multirun(config: DictConfig) -> None:

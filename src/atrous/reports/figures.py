@@ -16,13 +16,12 @@ from torch import Tensor
 
 from atrous.loggers.metrics_csv import Row, read_rows
 from atrous.metrics import BorderScores
+from atrous.reports.theme import LIGHT, Theme, themed_figure
 
 INK = "#1f2933"
 FAINT = "#9aa5b1"
 BLUE = "#2563a8"
 ORANGE = "#d9730d"
-_SERIES = (BLUE, "#2f9e79", "#8a5fbf", "#b5487d", "#7a7a3a", "#5b7c99")
-_COLORS = (BLUE, ORANGE, *_SERIES[1:])
 _NUMBERS_UP_TO = 32  # classes; cells of a larger matrix have no room for a number
 
 
@@ -70,33 +69,36 @@ def confusion_figure(confusion: Tensor, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def trimap_figure(curves: Mapping[str, BorderScores], everywhere: Mapping[str, float]) -> Figure:
+def trimap_figure(curves: Mapping[str, BorderScores], everywhere: Mapping[str, float], theme: Theme = LIGHT) -> Figure:
     """Draw mIoU over the width of the band around borders (DeepLabv1, figure "trimap"), one line each.
 
     Args:
         curves: Scores near borders, by label. Bands without a labeled pixel in any of them are not drawn.
         everywhere: mIoU of all pixels by label, drawn as broken lines.
+        theme: Colors of the page.
     """
     kinds = [
         kind
         for kind in ("void", "classes")
         if any(math.isfinite(each.miou) for borders in curves.values() for each in borders.bands[kind].values())
     ]
-    figure = new_figure(5.2 * max(1, len(kinds)), 3.4 + 0.2 * len(curves))
+    figure = themed_figure(theme, 5.2 * max(1, len(kinds)), 3.4 + 0.2 * len(curves))
     for place, kind in enumerate(kinds, start=1):
         axes = figure.add_subplot(1, len(kinds), place)
         for index, (label, borders) in enumerate(curves.items()):
-            color = _COLORS[index % len(_COLORS)]
+            color = theme.series[index % len(theme.series)]
             bands = borders.bands[kind]
             percent = [100 * scores.miou for scores in bands.values()]
             axes.plot(list(bands), percent, color=color, linewidth=1.5, marker="o", markersize=3, label=label)
             axes.axhline(100 * everywhere[label], color=color, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-        axes.set_title(f"mIoU near {_BORDERS[kind]}, in %", loc="left", fontsize=11, color=INK)
-        axes.set_xlabel("width of the band in pixels (broken line: all pixels)", fontsize=8.5, color=INK)
+        axes.set_title(f"mIoU near {_BORDERS[kind]}, in %", loc="left", fontsize=11, color=theme.ink)
+        axes.set_xlabel("width of the band in pixels (broken line: all pixels)", fontsize=8.5, color=theme.ink)
         axes.set_xlim(left=0)
-        _tidy(axes)
+        _tidy(axes, theme)
         if place == 1:
-            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", frameon=False, fontsize=8.5)
+            handles, labels = axes.get_legend_handles_labels()
+            style = {"frameon": False, "fontsize": 8.5, "labelcolor": theme.ink}
+            figure.legend(handles, labels, loc="outside lower left", **style)
     return figure
 
 
@@ -152,11 +154,12 @@ class _Panel:
     lines: dict[str, tuple[list[int], list[float]]]
 
 
-def curves_figure(metrics_csv: str | Path) -> Figure:
+def curves_figure(metrics_csv: str | Path, theme: Theme = LIGHT) -> Figure:
     """Draw loss, scores and learning rates over the training steps, one small plot each.
 
     Args:
         metrics_csv: File of ``MetricsCSV``. What is missing is not drawn; an empty file gives a note instead.
+        theme: Colors of the page.
     """
     columns, rows = read_rows(metrics_csv)
     series = {name: line for name in columns if (line := _series(rows, name))[0]}
@@ -171,15 +174,15 @@ def curves_figure(metrics_csv: str | Path) -> Figure:
     count = max(1, len(panels))
     across = min(2, count)
     down = math.ceil(count / across)
-    figure = new_figure(5.2 * across, 3.2 * down)
+    figure = themed_figure(theme, 5.2 * across, 3.2 * down)
     if not panels:
         axes = figure.add_subplot()
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "nothing was logged yet", ha="center", va="center", color=FAINT)
+        axes.text(0.5, 0.5, "nothing was logged yet", ha="center", va="center", color=theme.faint)
     last = max((int(row["step"]) for row in rows), default=0)
     for place, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(down, across, place)
-        _draw(axes, panel)
+        _draw(axes, panel, theme)
         axes.set_xlim(-0.02 * last, max(1.0, 1.02 * last))
     return figure
 
@@ -189,19 +192,19 @@ _MIOUS = ("train/miou", "val/miou")
 _ACCURACIES = {"val/pixel_accuracy": "pixel accuracy", "val/mean_accuracy": "mean accuracy", "val/fwiou": "fw IoU"}
 
 
-def _draw(axes: Axes, panel: _Panel) -> None:
+def _draw(axes: Axes, panel: _Panel, theme: Theme) -> None:
     for index, (name, (steps, values)) in enumerate(panel.lines.items()):
         if name == "train" and panel.title == "loss":
-            axes.plot(steps, values, color=BLUE, alpha=0.28, linewidth=0.9)
-            axes.plot(steps, _smooth(values), color=BLUE, linewidth=1.7, label="train")
+            axes.plot(steps, values, color=theme.blue, alpha=0.28, linewidth=0.9)
+            axes.plot(steps, _smooth(values), color=theme.blue, linewidth=1.7, label="train")
         elif name == "val":
-            axes.plot(steps, values, color=ORANGE, linewidth=1.5, marker="o", markersize=3.5, label="val")
+            axes.plot(steps, values, color=theme.orange, linewidth=1.5, marker="o", markersize=3.5, label="val")
         else:
             marker = "o" if panel.title == "accuracy" else None
             axes.plot(
                 steps,
                 values,
-                color=_SERIES[index % len(_SERIES)],
+                color=theme.series[index % len(theme.series)],
                 linewidth=1.5,
                 marker=marker,
                 markersize=3,
@@ -210,27 +213,23 @@ def _draw(axes: Axes, panel: _Panel) -> None:
     if panel.title == "mIoU" and "val" in panel.lines:
         steps, values = panel.lines["val"]
         best = max(range(len(values)), key=values.__getitem__)
-        axes.axhline(values[best], color=FAINT, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
-        axes.set_title(f"best {values[best]:.3f} at step {steps[best]}", loc="right", fontsize=8.5, color=ORANGE)
-    axes.set_title(panel.title, loc="left", fontsize=11, color=INK)
-    axes.set_xlabel("step", fontsize=8.5, color=INK)
-    _tidy(axes)
+        axes.axhline(values[best], color=theme.faint, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+        axes.set_title(f"best {values[best]:.3f} at step {steps[best]}", loc="right", fontsize=8.5, color=theme.orange)
+    axes.set_title(panel.title, loc="left", fontsize=11, color=theme.ink)
+    axes.set_xlabel("step", fontsize=8.5, color=theme.ink)
+    _tidy(axes, theme)
     if panel.title == "loss":
         axes.set_ylim(bottom=0, top=_loss_limit(panel))
     elif panel.title == "learning rate":
         axes.set_ylim(bottom=0)
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     if len(panel.lines) > 1 or "val" not in panel.lines:
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+        axes.legend(frameon=False, fontsize=8.5, labelcolor=theme.ink)
 
 
-def _tidy(axes: Axes) -> None:
+def _tidy(axes: Axes, theme: Theme) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.grid(axis="y", color="#e4e7eb", linewidth=0.7)
-    axes.tick_params(length=0, labelsize=8.5, colors=INK)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(FAINT)
+    theme.tidy(axes)
 
 
 def _series(rows: Sequence[Row], name: str) -> tuple[list[int], list[float]]:

@@ -1,4 +1,4 @@
-"""What a run was: configuration, overrides and commit, written before it starts."""
+"""What a run was: configuration, overrides, commit and machine, written before it starts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Any
 import yaml
 from rich.tree import Tree
 
+from atrous.machine import describe
+
 
 def record_run(
     run_dir: str | Path, config: Mapping[str, Any], overrides: Sequence[str], repository: Path | None
 ) -> None:
-    """Write ``config.yaml``, ``overrides.yaml`` and ``git_commit.txt`` into a run's folder.
+    """Write ``config.yaml``, ``overrides.yaml``, ``git_commit.txt`` and ``environment.json`` into a run's folder.
 
     Args:
         run_dir: The run's folder.
@@ -30,6 +32,7 @@ def record_run(
         "config.yaml": yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True),
         "overrides.yaml": yaml.safe_dump(list(overrides), allow_unicode=True),
         "git_commit.txt": git_commit(repository) + "\n",
+        "environment.json": json.dumps(describe(), indent=2) + "\n",
     }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")

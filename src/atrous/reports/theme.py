@@ -86,6 +86,29 @@ def themed_figure(theme: Theme, width: float, height: float) -> Figure:
     return figure
 
 
+def rendered(draw: Callable[[Theme], Figure], theme: Theme, *, form: str, name: str = "figure") -> bytes:
+    """Draw a figure in the colors of a page; the same data gives the same bytes.
+
+    Args:
+        draw: Draws it.
+        theme: The colors.
+        form: ``svg`` or ``png``.
+        name: Of the figure; figures of one page have different ones.
+    """
+    with rc_context():
+        rc("text", color=theme.ink)
+        rc("axes", facecolor=theme.page, edgecolor=theme.faint, labelcolor=theme.ink, titlecolor=theme.ink)
+        rc("xtick", color=theme.ink)
+        rc("ytick", color=theme.ink)
+        rc("svg", hashsalt=name, fonttype="path")
+        held = io.BytesIO()
+        draw(theme).savefig(held, format=form, metadata={"Date": None} if form == "svg" else {"Software": None})
+    picture = held.getvalue()
+    if form == "svg":  # is text in a repository: no white space at the end of its lines
+        picture = b"\n".join(line.rstrip() for line in picture.splitlines()) + b"\n"
+    return picture
+
+
 def write_figures(folder: str | Path, name: str, draw: Callable[[Theme], Figure]) -> list[Path]:
     """Draw a figure for light and dark pages, each as SVG and PNG; the same data gives the same bytes.
 
@@ -96,20 +119,8 @@ def write_figures(folder: str | Path, name: str, draw: Callable[[Theme], Figure]
     """
     files = []
     for theme in THEMES:
-        with rc_context():
-            rc("text", color=theme.ink)
-            rc("axes", facecolor=theme.page, edgecolor=theme.faint, labelcolor=theme.ink, titlecolor=theme.ink)
-            rc("xtick", color=theme.ink)
-            rc("ytick", color=theme.ink)
-            rc("svg", hashsalt=name, fonttype="path")
-            figure = draw(theme)
-            for form, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-                held = io.BytesIO()
-                figure.savefig(held, format=form, metadata=metadata)
-                picture = held.getvalue()
-                if form == "svg":  # is text in a repository: no white space at the end of its lines
-                    picture = b"\n".join(line.rstrip() for line in picture.splitlines()) + b"\n"
-                files.append(Path(folder) / f"{name}{theme.suffix}.{form}")
-                with atomic_file(files[-1]) as file:
-                    file.write(picture)
+        for form in ("svg", "png"):
+            files.append(Path(folder) / f"{name}{theme.suffix}.{form}")
+            with atomic_file(files[-1]) as file:
+                file.write(rendered(draw, theme, form=form, name=name))
     return files

@@ -14,11 +14,22 @@ from atrous.atomic_file import atomic_file
 from atrous.callbacks import Borders, CostMeter, Submission
 from atrous.checkpoints.load import load_segmentor
 from atrous.commands.evaluate.variants import Variant, variants
-from atrous.composition import Config, require_types
+from atrous.composition import Config, plain, require_types
 from atrous.composition.parts import build_evaluation_data, build_evaluation_task, build_trainer
+from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
 from atrous.memory import keep_freed_memory
-from atrous.reports import Measurement, comparison_markdown, comparison_table, score_table, trimap_figure
+from atrous.places import CHECKOUT, command
+from atrous.reports import (
+    Measurement,
+    ScoreEntry,
+    comparison_markdown,
+    comparison_table,
+    score_table,
+    trimap_figure,
+)
+from atrous.reports.pages import RunPage, write_run_page
+from atrous.reports.run_record import record_run
 from atrous.runs import checkpoint_to_use
 from atrous.terminal import open_console, say
 
@@ -57,6 +68,8 @@ def evaluate(config: Config) -> None:
     if measurements:
         _show(measurements, console)
         say(console, f"written to {output}")
+        if len(asked) == 1:
+            say(console, f"all of it on one page: {config.paths.run}/report.html")
 
 
 def _measure(variant: Variant) -> Measurement | None:
@@ -87,7 +100,7 @@ def _measure(variant: Variant) -> Measurement | None:
     assert task.last_confusion is not None
     assert meter.last is not None
     borders = _find(trainer, Borders)
-    return Measurement(
+    measured = Measurement(
         variant.label,
         data.label_space.classes,
         task.last_scores,
@@ -96,6 +109,8 @@ def _measure(variant: Variant) -> Measurement | None:
         None if borders is None else borders.scores,
         meter.last,
     )
+    _write_page(variant, measured, data.label_space)
+    return measured
 
 
 def _find(trainer: Any, kind: type[_Kind]) -> _Kind | None:
@@ -114,6 +129,26 @@ def _write(measurements: Sequence[Measurement], output: Path, folder: Path, *, s
         figure = trimap_figure(curves, {each.label: each.scores.miou for each in measurements})
         with atomic_file(folder / "figures" / "trimap.png") as file:
             figure.savefig(file, format="png")
+
+
+def _write_page(variant: Variant, measured: Measurement, label_space: LabelSpace) -> None:
+    """Write everything that is known of one measurement on a page, into its own folder."""
+    folder = variant.config.paths.run
+    record_run(folder, plain(variant.config), variant.overrides, CHECKOUT)
+    facts = {"seconds per image": f"{measured.cost.seconds:.3f}"}
+    if measured.cost.memory is not None:
+        facts["peak memory"] = f"{measured.cost.memory / 1e9:.1f} GB"
+    page = RunPage(
+        kind="Evaluation",
+        title=variant.label,
+        command=command("evaluate"),
+        label_space=label_space,
+        scores=[ScoreEntry(Path(measured.protocol.checkpoint or "").name, measured.scores, measured.protocol)],
+        confusion=measured.confusion,
+        borders=measured.borders,
+        facts=facts,
+    )
+    write_run_page(folder, page)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -8,7 +8,11 @@ import shlex
 from typing import NamedTuple
 
 from atrous.composition import Config, compose_again
+from atrous.composition.parts import said_besides
 from atrous.errors import AtrousError
+from atrous.places import override
+
+_OF_ALL = ("ckpt_path", "protocols", "output", "paths.run")
 
 
 class Variant(NamedTuple):
@@ -17,10 +21,12 @@ class Variant(NamedTuple):
     Attributes:
         label: What distinguishes it from the others.
         config: Its configuration; ``ckpt_path`` is one path.
+        overrides: Those that ask for it alone.
     """
 
     label: str
     config: Config
+    overrides: list[str]
 
 
 def variants(config: Config) -> list[Variant]:
@@ -45,7 +51,8 @@ def variants(config: Config) -> list[Variant]:
         own = _under(config, protocol, run=run)
         own.ckpt_path = checkpoint
         shown = [checkpoint] * (len(checkpoints) > 1) + [protocol or "as configured"] * (len(protocols) > 1)
-        found.append(Variant(" · ".join(shown) or checkpoint, own))
+        said = [*said_besides(*_OF_ALL), *shlex.split(protocol)]
+        found.append(Variant(" · ".join(shown) or checkpoint, own, [override("ckpt_path", checkpoint), *said]))
     return found
 
 
@@ -60,7 +67,7 @@ def _under(config: Config, protocol: str, *, run: str) -> Config:
     except ValueError as error:
         raise AtrousError(f"protocols: {protocol!r} is no list of overrides ({error})") from error
     for word in words:
-        if word.partition("=")[0] in ("ckpt_path", "protocols", "output", "paths.run"):
+        if word.partition("=")[0] in _OF_ALL:
             raise AtrousError(f"protocols: {word!r} is for all protocols together: give it outside")
     if words:
         return compose_again(words, run=run)

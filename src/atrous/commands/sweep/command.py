@@ -15,7 +15,7 @@ from atrous.commands.sweep.trainings import Training, run_all
 from atrous.composition import Config, plain, require_types
 from atrous.errors import AtrousError, require_range
 from atrous.metrics import Protocol
-from atrous.reports.page import renew_section
+from atrous.reports.sections import renew_section
 from atrous.reports.sweeps import ArmResult, SweepResult, sweep_figure, sweep_markdown
 from atrous.reports.theme import write_figures
 from atrous.runs import locked

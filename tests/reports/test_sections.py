@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atrous.reports.page import renew_section
+from atrous.reports.sections import renew_section
 
 
 @pytest.fixture
