@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +15,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig
+from tests.reports.pages.reading import Read
 
 from atrous.checkpoints import Card
 from atrous.checkpoints.load import load_segmentor
@@ -237,6 +240,22 @@ def test_checkpoints_and_protocols_side_by_side(
     assert [row[0] for row in rows] == labels
     assert [row[1] for row in rows] == [f"{100 * each['miou']:.1f}" for each in both]
     assert [line.partition(": ")[0] for line in table if line.startswith("- ")] == [f"- {label}" for label in labels]
+
+
+def test_checkpoints_side_by_side_on_a_page(run: Path, composed: Compose, drawn: None) -> None:
+    """With a page for each, whose command asks for it alone."""
+    best, last = (str(run / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
+    score(composed, f"ckpt_path=[{best},{last}]", "split=test", 'protocols=["inference=flip"]')
+    folder = Path(written_folder(composed))
+    read = Read(folder / "report.html")
+    assert [address for address in read.addresses if address.endswith(".html")] == ["1/report.html", "2/report.html"]
+    assert [row[0] for row in read.rows[1:3]] == ["best.ckpt", "last.ckpt"]
+    assert read.headings[:4] == ["Scores", "Curves", "Borders", "Classes"]
+    (words,) = re.findall(r"python src/evaluate.py (.*)", Read(folder / "2" / "report.html").text)
+    said = shlex.split(words)
+    assert (said[0], said[-1]) == (f"ckpt_path={last}", "inference=flip")
+    assert "split=test" in said
+    assert not any(word.startswith("protocols=") for word in said)
 
 
 def test_a_protocol_replaces_what_was_added_for_all(run: Path, composed: Compose) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from atrous.data.label_space import LabelSpace
 from atrous.metrics import Protocol, scores_from_confusion
 from atrous.reports import ScoreEntry, score_markdown, score_table, write_summary
 
 CLASSES = ("sky", "sea", "pole")
+SPACE = LabelSpace("toy", CLASSES, ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
 SCORES = scores_from_confusion(torch.tensor([[3, 1, 0], [0, 4, 0], [0, 0, 0]]))  # IoU 3/4, 4/5, absent
 PROTOCOL = Protocol("toy", "val", 16, checkpoint="best.ckpt")
 
@@ -45,7 +47,7 @@ def test_summary_attaches_the_protocol_to_every_score(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures/curves.png").write_bytes(b"")
     markdown, plain = write_summary(
-        tmp_path, [best, last], CLASSES, title="demo", facts={"steps": 40}, pictures=("figures/curves.png", "no.png")
+        tmp_path, [best, last], SPACE, title="demo", facts={"steps": 40}, pictures=("figures/curves.png", "no.png")
     )
     text = markdown.read_text(encoding="utf-8")
     assert text.startswith("# demo\n")
@@ -59,10 +61,11 @@ def test_summary_attaches_the_protocol_to_every_score(tmp_path: Path) -> None:
     assert values["scores"][0]["iou"] == {"sky": 0.75, "sea": 0.8, "pole": None}
     assert values["scores"][1]["protocol"]["output_stride"] == 8
     assert str(ScoreEntry.from_dict(values["scores"][0])) == str(best)
+    assert LabelSpace.from_dict(values["label_space"]) == SPACE
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "summary.json", "summary.md"]
 
 
 def test_summary_of_a_run_that_was_never_scored(tmp_path: Path) -> None:
-    markdown, plain = write_summary(tmp_path / "run", [], CLASSES)
+    markdown, plain = write_summary(tmp_path / "run", [], SPACE)
     assert "Nothing was scored." in markdown.read_text(encoding="utf-8")
     assert json.loads(plain.read_text(encoding="utf-8"))["scores"] == []

@@ -143,7 +143,7 @@ class RunReport(Callback):
         write_summary(
             self._folder,
             self._entries(),
-            self._classes,
+            cast("ScoredModule", pl_module).label_space,
             title=self._title,
             facts=self._facts(trainer, pl_module),
             pictures=("figures/curves.png", "figures/confusion.png", "panels/latest.png"),

@@ -187,6 +187,33 @@ def curves_figure(metrics_csv: str | Path, theme: Theme = LIGHT) -> Figure:
     return figure
 
 
+def curves_over_each_other(metrics: Mapping[str, Path], theme: Theme = LIGHT) -> Figure:
+    """Draw training loss and validation mIoU of several runs, a line for each.
+
+    Args:
+        metrics: Files of ``MetricsCSV`` by label.
+        theme: Colors of the page.
+    """
+    figure = themed_figure(theme, 10.4, 3.4 + 0.2 * len(metrics))
+    panels = {name: figure.add_subplot(1, 2, place) for place, name in enumerate(("train/loss", "val/miou"), start=1)}
+    for index, (label, file) in enumerate(metrics.items()):
+        _, rows = read_rows(file)
+        color = theme.series[index % len(theme.series)]
+        stroke = _STROKES[index // len(theme.series) % len(_STROKES)]
+        for name, axes in panels.items():
+            steps, values = _series(rows, name)
+            drawn = _smooth(values) if name == "train/loss" else values
+            axes.plot(steps, drawn, color=color, linestyle=stroke, linewidth=1.5, label=label)
+    for name, axes in panels.items():
+        axes.set_title({"train/loss": "training loss", "val/miou": "validation mIoU"}[name], loc="left", fontsize=11)
+        axes.set_xlabel("step", fontsize=8.5)
+        _tidy(axes, theme)
+    handles, labels = panels["val/miou"].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", frameon=False, fontsize=8.5, labelcolor=theme.ink)
+    return figure
+
+
+_STROKES = ("-", "--", ":")  # tell more lines apart than there are colors
 _LOSSES = ("train/loss", "val/loss")
 _MIOUS = ("train/miou", "val/miou")
 _ACCURACIES = {"val/pixel_accuracy": "pixel accuracy", "val/mean_accuracy": "mean accuracy", "val/fwiou": "fw IoU"}

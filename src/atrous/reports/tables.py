@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from atrous.data.label_space import LabelSpace
 from atrous.metrics import Protocol, Scores
 
 _BAR = 30  # characters that stand for an IoU of 1
@@ -105,7 +106,7 @@ def score_markdown(scores: Scores, classes: Sequence[str], protocol: Protocol) -
 def write_summary(
     run_dir: str | Path,
     entries: Sequence[ScoreEntry],
-    classes: Sequence[str],
+    label_space: LabelSpace,
     *,
     title: str = "Run",
     facts: Mapping[str, str | int | float] | None = None,
@@ -116,7 +117,7 @@ def write_summary(
     Args:
         run_dir: Folder that gets the files; created if needed.
         entries: Scores, the one that matters first; may be empty.
-        classes: Class names in the order of the ids.
+        label_space: The classes.
         title: Heading.
         facts: Further lines, for example steps and parameters.
         pictures: Files to show, relative to ``run_dir``; those that do not exist are left out.
@@ -126,7 +127,7 @@ def write_summary(
     """
     folder = Path(run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    facts = dict(facts or {})
+    facts, classes = dict(facts or {}), label_space.classes
     lines = [f"# {title}", ""]
     if entries:
         lines += [
@@ -149,6 +150,7 @@ def write_summary(
     markdown, plain = folder / "summary.md", folder / "summary.json"
     _replace(markdown, "\n".join(lines).rstrip() + "\n")
     values = {"title": title, "facts": facts, "scores": [entry.to_dict(classes) for entry in entries]}
+    values["label_space"] = label_space.to_dict()
     _replace(plain, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return markdown, plain
 

@@ -6,12 +6,11 @@ import base64
 import re
 import shlex
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.reports.pages.example import write_example
+from tests.reports.pages.reading import Read
 
 from atrous.reports.pages import RunPage
 
@@ -23,52 +22,11 @@ def run_page(tmp_path: Path) -> Write:
     return lambda **changes: write_example(tmp_path, **changes)
 
 
-class Read(HTMLParser):
-    """Texts, headings, rows of tables and addresses of a page."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.headings: list[str] = []
-        self.rows: list[list[str]] = []
-        self.addresses: list[str] = []
-        self.text = ""
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, Any]]) -> None:
-        if tag not in ("meta", "link", "img", "source"):
-            self.open.append(tag)
-        self.addresses += [value for name, value in attrs if name in ("src", "srcset", "href")]
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-        elif tag == "h2":
-            self.headings.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"{tag} is not closed in its place"
-
-    def handle_data(self, data: str) -> None:
-        if "script" in self.open or "style" in self.open:
-            return
-        self.text += data
-        if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
-        if "h2" in self.open:
-            self.headings[-1] += data
-
-    def row(self, first: str) -> list[str]:
-        (found,) = [row for row in self.rows if row and row[0] == first]
-        return found
-
-
 SECTIONS = ["Scores", "Curves", "Classes", "Confusion", "Borders", "Images", "Recipe", "Environment"]
 
 
 def test_every_section_is_there_and_linked(run_page: Write) -> None:
     read = Read(run_page()[0])
-    assert read.open == []
     assert read.headings == SECTIONS
     assert [address[1:] for address in read.addresses if address.startswith("#")] == [name.lower() for name in SECTIONS]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from atrous.callbacks import Borders, CostMeter, Submission
 from atrous.checkpoints.load import load_segmentor
 from atrous.commands.evaluate.variants import Variant, variants
 from atrous.composition import Config, plain, require_types
-from atrous.composition.parts import build_evaluation_data, build_evaluation_task, build_trainer
+from atrous.composition.parts import build_evaluation_data, build_evaluation_task, build_trainer, said_besides
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
 from atrous.memory import keep_freed_memory
@@ -28,9 +29,9 @@ from atrous.reports import (
     score_table,
     trimap_figure,
 )
-from atrous.reports.pages import RunPage, write_run_page
+from atrous.reports.pages import Compared, RunPage, write_comparison_page, write_run_page
 from atrous.reports.run_record import record_run
-from atrous.runs import checkpoint_to_use
+from atrous.runs import checkpoint_to_use, run_of
 from atrous.terminal import open_console, say
 
 _TYPES = {
@@ -58,21 +59,25 @@ def evaluate(config: Config) -> None:
     output = Path(config.output or f"{config.paths.run}/scores.json")
     console = open_console()
     measurements: list[Measurement] = []
+    compared: list[Compared] = []
     for variant in asked:
         if len(asked) > 1:
             say(console, f"{len(measurements) + 1} of {len(asked)}: {variant.label}")
-        measurement = _measure(variant)
-        if measurement is not None:
+        measured = _measure(variant)
+        if measured is not None:
+            measurement, label_space = measured
             measurements.append(measurement)
+            compared.append(_write_page(variant, measurement, label_space))
             _write(measurements, output, Path(config.paths.run), several=len(asked) > 1)
+            if len(asked) > 1:
+                _write_comparison(compared, Path(config.paths.run))
     if measurements:
         _show(measurements, console)
         say(console, f"written to {output}")
-        if len(asked) == 1:
-            say(console, f"all of it on one page: {config.paths.run}/report.html")
+        say(console, f"all of it on one page: {config.paths.run}/report.html")
 
 
-def _measure(variant: Variant) -> Measurement | None:
+def _measure(variant: Variant) -> tuple[Measurement, LabelSpace] | None:
     """Score one checkpoint under one protocol; nothing in other processes than the first, or without labels.
 
     Raises:
@@ -100,7 +105,7 @@ def _measure(variant: Variant) -> Measurement | None:
     assert task.last_confusion is not None
     assert meter.last is not None
     borders = _find(trainer, Borders)
-    measured = Measurement(
+    measurement = Measurement(
         variant.label,
         data.label_space.classes,
         task.last_scores,
@@ -109,8 +114,7 @@ def _measure(variant: Variant) -> Measurement | None:
         None if borders is None else borders.scores,
         meter.last,
     )
-    _write_page(variant, measured, data.label_space)
-    return measured
+    return measurement, data.label_space
 
 
 def _find(trainer: Any, kind: type[_Kind]) -> _Kind | None:
@@ -131,24 +135,41 @@ def _write(measurements: Sequence[Measurement], output: Path, folder: Path, *, s
             figure.savefig(file, format="png")
 
 
-def _write_page(variant: Variant, measured: Measurement, label_space: LabelSpace) -> None:
-    """Write everything that is known of one measurement on a page, into its own folder."""
-    folder = variant.config.paths.run
+def _write_page(variant: Variant, measured: Measurement, label_space: LabelSpace) -> Compared:
+    """Write everything that is known of one measurement on a page, into its own folder, for others to be beside it."""
+    folder = Path(variant.config.paths.run)
     record_run(folder, plain(variant.config), variant.overrides, CHECKOUT)
     facts = {"seconds per image": f"{measured.cost.seconds:.3f}"}
     if measured.cost.memory is not None:
         facts["peak memory"] = f"{measured.cost.memory / 1e9:.1f} GB"
+    checkpoint = Path(measured.protocol.checkpoint or "")
+    score = ScoreEntry(checkpoint.name, measured.scores, measured.protocol)
     page = RunPage(
         kind="Evaluation",
         title=variant.label,
         command=command("evaluate"),
         label_space=label_space,
-        scores=[ScoreEntry(Path(measured.protocol.checkpoint or "").name, measured.scores, measured.protocol)],
+        scores=[score],
         confusion=measured.confusion,
         borders=measured.borders,
         facts=facts,
     )
     write_run_page(folder, page)
+    training = run_of(checkpoint)
+    return Compared(
+        label=variant.label,
+        score=score,
+        label_space=label_space,
+        folder=folder,
+        metrics=None if training is None else training / "metrics.csv",
+        borders=measured.borders,
+        facts=facts,
+    )
+
+
+def _write_comparison(compared: Sequence[Compared], folder: Path) -> None:
+    words = [command("evaluate"), *map(shlex.quote, said_besides("paths.run"))]
+    write_comparison_page(folder / "report.html", compared, title=folder.name, command=" ".join(words))
 
 
 def _replace(path: Path, text: str) -> None:
