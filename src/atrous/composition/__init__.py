@@ -10,10 +10,12 @@ from atrous.composition.compose import compose, compose_again
 from atrous.composition.continuation import ARCHITECTURE, command_to_continue, continue_recorded_run
 from atrous.composition.entry_point import entry_point
 from atrous.composition.exits import exit_with_one_sentence
+from atrous.composition.multirun import ComparisonPage
 from atrous.composition.resolvers import register_resolvers
 
 __all__ = [
     "ARCHITECTURE",
+    "ComparisonPage",
     "Config",
     "build",
     "command_to_continue",
