@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from rich.console import Console
 from torch.utils.data import DataLoader
 
