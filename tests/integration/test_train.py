@@ -17,6 +17,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from omegaconf import DictConfig
+from tests.loggers.wandb_files import artifacts, records
 from torch import Tensor
 
 from atrous.checkpoints import Card, read_checkpoint
@@ -380,19 +381,33 @@ def test_init_from_a_run_takes_its_best_checkpoint_or_else_the_last(
 
 
 @pytest.mark.integration
-def test_wandb_offline_gets_curves_pictures_and_tables(tiny: Tiny, drawn: None) -> None:
-    config = tiny("logger=wandb", "logger.wandb.offline=true")
+def test_wandb_offline_gets_all_of_it_and_goes_on_when_the_run_does(
+    tiny: Tiny, drawn: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+    config = tiny("logger=wandb", "logger.wandb.offline=true", "logger.wandb.group=together")
     entry_point.train(config)
     run = Path(config.paths.run)
     identity = (run / "wandb_id.txt").read_text().strip()
-    offline = [path for path in (run / "wandb").glob("offline-run-*") if path.name.endswith(identity)]
-    assert offline
-    media = [path.name for path in offline[0].rglob("*") if path.is_file()]
-    assert any(name.endswith(".png") for name in media)
-    assert any(name.endswith(".table.json") for name in media)
+    found = records(run)
+    (header,) = [each.run for each in found if each.HasField("run")]
+    assert (header.run_id, header.run_group, header.project) == (identity, "together", "atrous")
+    logged = [
+        {item.nested_key[0] or item.key for item in each.history.item} for each in found if each.HasField("history")
+    ]
+    assert {"val/miou", "val/iou/disk", "panels", "classes", "confusion_matrix", "images"} <= set.union(*logged)
+    assert {each.metric.name for each in found if each.HasField("metric") and each.metric.summary.max} >= {"val/miou"}
+    kept = {alias: each for each in artifacts(run) if each.type == "model" for alias in each.aliases}
+    assert {"best", "last"} <= set(kept)
+    assert json.loads(kept["last"].metadata)["step"] == 6
+    tables = [each for each in artifacts(run) if each.name.endswith("-images")]
+    assert any("/mask/" in content.path for content in tables[-1].manifest.contents)
+
     again = tiny("logger=wandb", "logger.wandb.offline=true", "ckpt_path=last", "trainer.max_steps=9")
     entry_point.train(again)
-    assert (run / "wandb_id.txt").read_text().strip() == identity
+    assert {each.run.run_id for each in records(run) if each.HasField("run")} == {identity}
+    steps = [json.loads(each.metadata).get("step") for each in artifacts(run) if "last" in each.aliases]
+    assert steps == [6, 9]
 
 
 @pytest.mark.integration

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from atrous.loggers import MetricsCSV, image_loggers
+from atrous.loggers import LabeledImage, MetricsCSV, image_loggers
 
 
 def test_tensorboard_shows_all_three(tmp_path: Path) -> None:
@@ -32,6 +32,23 @@ def test_tensorboard_shows_all_three(tmp_path: Path) -> None:
         "| sky | 0.5124 |",
         "| pole |  |",
     ]
+
+
+def test_tensorboard_shows_labeled_images_as_strips(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="tensorboard", version="")
+    (images,) = image_loggers([logger])
+    mask, strip = np.zeros((4, 6), dtype=np.uint8), np.zeros((4, 18, 3), dtype=np.uint8)
+    shown = [
+        LabeledImage(group, name, {"mIoU": 0.5}, strip[:, :6], mask, mask, strip)
+        for group, name in (("worst", "a"), ("worst", "b"), ("best", "c"))
+    ]
+    images.log_labeled("images", shown, {0: "sky"}, step=7)
+    logger.finalize("success")
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["images"]) == {"images/worst_1", "images/worst_2", "images/best_1"}
+    (image,) = events.Images("images/best_1")
+    assert (image.step, image.height, image.width) == (7, 4, 18)
 
 
 def test_numbers_only_means_no_image_logger(tmp_path: Path) -> None:

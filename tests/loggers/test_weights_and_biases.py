@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
+from tests.loggers.wandb_files import artifacts, records
 
-from atrous.errors import AtrousError
-from atrous.loggers import WeightsAndBiases, finish_wandb, image_loggers
+from atrous.loggers import LabeledImage, WeightsAndBiases, finish_wandb, image_loggers
 
 
 @pytest.fixture(autouse=True)
@@ -71,9 +73,67 @@ def test_run_folders_get_ids_of_their_own(tmp_path: Path) -> None:
     assert WeightsAndBiases(tmp_path / "a", offline=True).version == ids[0].strip()
 
 
-def test_checkpoints_cannot_be_uploaded_offline(tmp_path: Path) -> None:
-    with pytest.raises(AtrousError, match="log_model"):
-        WeightsAndBiases(tmp_path, offline=True, log_model=True)
+def test_the_summary_has_the_best_of_each_score(tmp_path: Path) -> None:
+    logger = WeightsAndBiases(tmp_path, offline=True)
+    for step, (miou, loss) in enumerate([(0.3, 0.5), (0.6, 0.2), (0.4, 0.3)]):
+        logger.log_metrics({"val/miou": miou, "val/loss": loss, "train/loss": loss}, step=step)
+    finish_wandb()
+    metrics = {each.metric.name: each.metric for each in records(tmp_path) if each.HasField("metric")}
+    assert metrics["val/miou"].summary.max
+    assert metrics["val/miou"].step_metric == "trainer/global_step"
+    assert metrics["val/loss"].summary.min
+
+
+def test_checkpoints_are_artifacts_with_their_scores(tmp_path: Path) -> None:
+    logger = WeightsAndBiases(tmp_path, offline=True, log_model=True)
+    logger.log_metrics({"train/loss": 0.5}, step=0)
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("best", "last"):
+        (tmp_path / "checkpoints" / f"{name}.ckpt").write_text(name)
+    entry = {"miou": 0.5, "pixel_accuracy": 0.6, "mean_accuracy": 0.7, "protocol_line": "voc val", "iou": {}}
+    scores = [{"label": name, "step": step, **entry} for name, step in (("best", 10), ("last", 20))]
+    (tmp_path / "summary.json").write_text(json.dumps({"scores": scores}))
+    logger.finalize("success")
+    finish_wandb()
+    kept = {alias: each for each in artifacts(tmp_path) for alias in set(each.aliases) - {"latest"}}
+    assert set(kept) == {"best", "last"}
+    for name, step in (("best", 10), ("last", 20)):
+        found = kept[name]
+        assert (found.type, found.name) == ("model", f"checkpoint-{logger.version}")
+        metadata = json.loads(found.metadata)
+        assert (metadata["step"], metadata["miou"], metadata["protocol_line"]) == (step, 0.5, "voc val")
+        assert [content.path for content in found.manifest.contents] == [f"{name}.ckpt"]
+
+
+def test_without_log_model_no_checkpoint_is_kept(tmp_path: Path) -> None:
+    logger = WeightsAndBiases(tmp_path, offline=True)
+    logger.log_metrics({"train/loss": 0.5}, step=0)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").write_text("last")
+    logger.finalize("success")
+    finish_wandb()
+    assert artifacts(tmp_path) == []
+
+
+def test_labeled_images_are_rows_whose_masks_are_switched_on_and_off(tmp_path: Path) -> None:
+    logger = WeightsAndBiases(tmp_path, offline=True)
+    (images,) = image_loggers([logger])
+    masks = [np.full((4, 6), value, dtype=np.uint8) for value in (0, 255, 1)]
+    picture = np.zeros((4, 6, 3), dtype=np.uint8)
+    shown = LabeledImage("worst", "a/b", {"mIoU": 0.25, "confidence": 0.5}, picture, masks[1], masks[2], picture)
+    images.log_labeled("images", [shown], {0: "sky", 1: "sea", 255: "ignored"}, step=3)
+    finish_wandb()
+    (artifact,) = artifacts(tmp_path)
+    files = {content.path: Path(content.local_path) for content in artifact.manifest.contents}
+    table = json.loads(files["images.table.json"].read_text())
+    assert table["columns"] == ["group", "name", "image", "mIoU", "confidence"]
+    ((group, name, image, *numbers),) = table["data"]
+    assert (group, name, numbers) == ("worst", "a/b", [0.25, 0.5])
+    shown = {key: np.asarray(Image.open(files[mask["path"]])) for key, mask in image["masks"].items()}
+    assert np.array_equal(shown["truth"], masks[1])
+    assert np.array_equal(shown["prediction"], masks[2])
+    labels = json.loads(files[image["classes"]["path"]].read_text())["class_set"]
+    assert {each["id"]: each["name"] for each in labels} == {0: "sky", 1: "sea", 255: "ignored"}
 
 
 @pytest.mark.long

@@ -17,13 +17,16 @@ from torch import Tensor
 from atrous.callbacks.best_checkpoint import keeps_best
 from atrous.callbacks.scored_module import ScoredModule
 from atrous.data.dataset import Sample
+from atrous.data.label_space import LabelSpace
 from atrous.errors import require_range
+from atrous.loggers import LabeledImage, image_loggers
 from atrous.metrics import confusion_matrix, scores_from_confusion
 from atrous.reports import (
     DrawnImage,
     ImageScore,
     Thumbnail,
     extremes,
+    resized_labels,
     small_image,
     small_mask,
     tiles,
@@ -39,7 +42,8 @@ class ImageScores(Callback):
     The run's folder gets ``images/scores.csv``, ``images/thumbnails.zip`` with small pictures of input, truth and
     prediction, and a folder such as ``images/worst_1`` for each image that is drawn, with its tiles and the mean
     probability of what was predicted. They are of the best validation so far if its weights are kept, otherwise of the
-    latest; or of a test. Images are scored on all their labeled pixels.
+    latest; or of a test. Images are scored on all their labeled pixels. Loggers that show images get those that are
+    drawn.
 
     Args:
         run_dir: Folder of the run.
@@ -61,6 +65,7 @@ class ImageScores(Callback):
         self._predictions: dict[int, bytes] = {}
         self._inputs: dict[int, tuple[bytes, bytes]] = {}  # image and truth, which are the same every time
         self._drawn: list[DrawnImage] = []
+        self._shown: list[LabeledImage] = []
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin."""
@@ -106,17 +111,18 @@ class ImageScores(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what belongs to the weights that are kept."""
-        scores = cast("ScoredModule", pl_module).last_scores
+        module = cast("ScoredModule", pl_module)
+        scores = module.last_scores
         if trainer.sanity_checking or scores is None:
             return
         better = self._best is None or scores.miou > self._best or math.isnan(self._best)
         if better or not keeps_best(trainer):
             self._best = scores.miou
-            self._write(trainer)
+            self._write(trainer, module.label_space)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write."""
-        self._write(trainer)
+        self._write(trainer, cast("ScoredModule", pl_module).label_space)
 
     def state_dict(self) -> dict[str, Any]:
         """The best score, whose images are in the folder."""
@@ -127,7 +133,7 @@ class ImageScores(Callback):
         self._best = state_dict["best"]
 
     def _begin(self) -> None:
-        self._scores, self._predictions, self._drawn = [], {}, []
+        self._scores, self._predictions, self._drawn, self._shown = [], {}, [], []
 
     def _count_batch(self, module: ScoredModule, predictions: Tensor, batch: Mapping[str, Any]) -> None:
         space = module.label_space
@@ -158,22 +164,31 @@ class ImageScores(Callback):
                 sample: Sample = loader.dataset[score.index]
                 with trainer.precision_plugin.forward_context():
                     prediction, confidence = _predicted(scored, sample["image"].to(module.device))
-                if trainer.is_global_zero:
-                    drawn = tiles(
-                        sample["image"],
-                        sample["mask"],
-                        prediction,
-                        scored.label_space,
+                if not trainer.is_global_zero:
+                    continue
+                space, truth = scored.label_space, sample["mask"]
+                drawn = tiles(sample["image"], truth, prediction, space, score.name, confidence=confidence)
+                mean = float(confidence[truth != space.ignore_index].mean())
+                self._drawn.append(DrawnImage(kind, number, score, mean, drawn))
+                height, width = drawn["input"].shape[:2]
+                self._shown.append(
+                    LabeledImage(
+                        kind,
                         score.name,
-                        confidence=confidence,
+                        {"mIoU": score.miou, "pixel accuracy": score.pixel_accuracy, "confidence": mean},
+                        drawn["input"],
+                        resized_labels(_ids(truth), (width, height)),
+                        resized_labels(_ids(prediction), (width, height)),
+                        np.concatenate(list(drawn.values()), axis=1),
                     )
-                    counted = sample["mask"] != scored.label_space.ignore_index
-                    mean = float(confidence[counted].mean())
-                    self._drawn.append(DrawnImage(kind, number, score, mean, drawn))
+                )
 
-    def _write(self, trainer: Trainer) -> None:
+    def _write(self, trainer: Trainer, space: LabelSpace) -> None:
         if not trainer.is_global_zero or not self._scores:
             return
+        classes = dict(enumerate(space.classes)) | {space.ignore_index: "ignored"}
+        for logger in image_loggers(trainer.loggers):
+            logger.log_labeled("images", self._shown, classes, trainer.global_step)
         write_image_scores(self._folder / "scores.csv", self._scores)
         write_drawn_images(self._folder, self._drawn)
         thumbnails = (

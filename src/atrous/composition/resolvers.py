@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.composition.exits import one_sentence
@@ -16,16 +19,18 @@ _DATA_SETS = CONFIGURATION / "data"
 
 
 def register_resolvers() -> None:
-    """Register four resolvers for configuration files.
+    """Register the resolvers of configuration files.
 
     ``${project:}`` is the folder that ``data/`` and ``logs/`` are in, ``${new_folder:parent}`` a folder of this process
     alone, named after the time, and ``${run_folder:parent,ckpt_path}`` the same, or the folder of the resumed run.
-    ``${of_each:parts,key}`` is what the data set of each name has under ``data.<key>``.
+    ``${of_each:parts,key}`` is what the data set of each name has under ``data.<key>``. ``${multirun:}`` is the name of
+    the multirun's folder, or null outside one.
     """
     OmegaConf.register_new_resolver("project", lambda: str(project()), replace=True)
     OmegaConf.register_new_resolver("new_folder", _new_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("of_each", _of_each, replace=True)
+    OmegaConf.register_new_resolver("multirun", _multirun, replace=True)
 
 
 def _new_folder(parent: str) -> str:
@@ -37,6 +42,12 @@ def _run_folder(parent: str, ckpt_path: str | None) -> str:
     """A new folder for a new run; the old one for a resumed run."""
     run = None if ckpt_path is None else run_of(ckpt_path)
     return _new_folder(parent) if run is None else str(run)
+
+
+def _multirun() -> str | None:
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    return Path(HydraConfig.get().sweep.dir).name
 
 
 def _of_each(parts: Mapping[str, float] | None, key: str) -> DictConfig:

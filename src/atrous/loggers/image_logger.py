@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
@@ -11,6 +12,28 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 Cell = str | int | float | None
+
+
+class LabeledImage(NamedTuple):
+    """An image with its truth and what a network made of it.
+
+    Attributes:
+        group: What it is an example of, such as ``worst``.
+        name: What identifies it within its data set.
+        numbers: Whatever is known of it, by name.
+        image: RGB uint8 H×W×3.
+        truth: Train ids H×W.
+        prediction: Train ids H×W.
+        strip: All of it drawn side by side, RGB uint8.
+    """
+
+    group: str
+    name: str
+    numbers: Mapping[str, float]
+    image: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+    strip: NDArray[np.uint8]
 
 
 class ImageLogger(Protocol):
@@ -25,9 +48,12 @@ class ImageLogger(Protocol):
     def log_figure(self, name: str, figure: Figure, step: int) -> None:
         """Log a matplotlib figure."""
 
+    def log_labeled(self, name: str, images: Sequence[LabeledImage], classes: Mapping[int, str], step: int) -> None:
+        """Log images with their truth and prediction; all have the same numbers, and ``classes`` names the ids."""
+
 
 class TensorBoardImages:
-    """Images and figures as they are, tables as Markdown text.
+    """Images and figures as they are, tables as Markdown text, labeled images as strips.
 
     Args:
         logger: Where they go.
@@ -50,9 +76,14 @@ class TensorBoardImages:
         """Log a matplotlib figure."""
         self._logger.experiment.add_figure(name, figure, global_step=step, close=False)
 
+    def log_labeled(self, name: str, images: Sequence[LabeledImage], classes: Mapping[int, str], step: int) -> None:
+        """Log each strip, numbered within its group."""
+        for number, each in _numbered(images):
+            self.log_panel(f"{name}/{each.group}_{number}", each.strip, step)
+
 
 class WeightsAndBiasesImages:
-    """Images, tables and figures of W&B.
+    """Images, tables and figures of W&B; labeled images are rows of a table, whose masks are switched on and off.
 
     Args:
         logger: Where they go.
@@ -79,6 +110,23 @@ class WeightsAndBiasesImages:
 
         self._log(name, wandb.Image(figure), step)
 
+    def log_labeled(self, name: str, images: Sequence[LabeledImage], classes: Mapping[int, str], step: int) -> None:
+        """Log a table with a row for each image."""
+        import wandb
+
+        known = [{"id": index, "name": label} for index, label in classes.items()]
+        numbers = list(images[0].numbers) if images else []
+        table = wandb.Table(columns=["group", "name", "image", *numbers])
+        for each in images:
+            masks = {"truth": each.truth, "prediction": each.prediction}
+            shown = wandb.Image(
+                each.image,
+                classes=known,
+                masks={key: {"mask_data": mask, "class_labels": dict(classes)} for key, mask in masks.items()},
+            )
+            table.add_data(each.group, each.name, shown, *each.numbers.values())
+        self._log(name, table, step)
+
     def _log(self, name: str, value: Any, step: int) -> None:
         self._logger.experiment.log({name: value, "trainer/global_step": step})
 
@@ -95,6 +143,16 @@ def image_loggers(loggers: Iterable[Logger]) -> list[ImageLogger]:
             found.append(WeightsAndBiasesImages(logger))
         elif isinstance(logger, TensorBoardLogger):
             found.append(TensorBoardImages(logger))
+    return found
+
+
+def _numbered(images: Sequence[LabeledImage]) -> list[tuple[int, LabeledImage]]:
+    """Images with their places in their groups, from 1."""
+    counts: Counter[str] = Counter()
+    found = []
+    for each in images:
+        counts[each.group] += 1
+        found.append((counts[each.group], each))
     return found
 
 

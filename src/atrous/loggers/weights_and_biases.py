@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from atrous.errors import AtrousError
+from atrous.runs import CHECKPOINTS
+
+_BEST = {
+    "val/miou": "max",
+    "val/pixel_accuracy": "max",
+    "val/mean_accuracy": "max",
+    "val/fwiou": "max",
+    "val/loss": "min",
+}
+"""What the summary of a run has of each score."""
 
 
 class WeightsAndBiases(WandbLogger):
@@ -28,10 +39,8 @@ class WeightsAndBiases(WandbLogger):
         entity: W&B user or team; their default if None.
         group: Name shared by runs that belong together.
         tags: Labels.
-        log_model: Upload checkpoints as artifacts.
-
-    Raises:
-        AtrousError: Both ``offline`` and ``log_model`` are set.
+        log_model: Keep the best and the last checkpoint as artifacts with these aliases when training ends; offline
+            they wait for ``wandb sync`` like everything else.
     """
 
     def __init__(
@@ -46,22 +55,53 @@ class WeightsAndBiases(WandbLogger):
         tags: Sequence[str] = (),
         log_model: bool = False,
     ) -> None:
-        if offline and log_model:
-            raise AtrousError(
-                "logger.wandb.log_model=true needs a connection; leave it out or set logger.wandb.offline=false"
-            )
+        self._run_dir = Path(run_dir)
+        self._keeps_checkpoints = log_model
         # Lightning's own `offline` sets an environment variable that would outlive the run; `mode` does not.
         super().__init__(
             name=name,
             save_dir=str(run_dir),
             id=_run_id(Path(run_dir)),
             project=project,
-            log_model=log_model,
             entity=entity,
             group=group,
             tags=list(tags),
             mode="offline" if offline else None,
         )
+
+    @property
+    def experiment(self) -> Any:
+        """The W&B run, opened on first use; its summary has the best scores, not the last ones."""
+        opened = self._experiment is not None
+        run = super().experiment
+        if not opened and hasattr(run, "define_metric"):
+            for name, best in _BEST.items():
+                run.define_metric(name, step_metric="trainer/global_step", step_sync=True, summary=best)
+        return run
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Keep the checkpoints of the run, whether it ended or was stopped."""
+        super().finalize(status)
+        if not self._keeps_checkpoints or self._experiment is None:
+            return
+        import wandb
+
+        for name, entry in _scores(self._run_dir).items():
+            file = self._run_dir / CHECKPOINTS / f"{name}.ckpt"
+            if file.is_file():
+                artifact = wandb.Artifact(f"checkpoint-{self.version}", type="model", metadata=entry)
+                artifact.add_file(str(file), name=file.name)
+                self.experiment.log_artifact(artifact, aliases=[name])
+
+
+def _scores(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """What is known of the best and the last checkpoint."""
+    summary = run_dir / "summary.json"
+    entries = json.loads(summary.read_text(encoding="utf-8"))["scores"] if summary.is_file() else []
+    kept = ("step", "miou", "pixel_accuracy", "mean_accuracy", "protocol_line")
+    found = {entry["label"]: {key: entry[key] for key in kept} for entry in entries}
+    return {name: found.get(name, {}) for name in ("best", "last")}
 
 
 def _run_id(run_dir: Path) -> str | None:

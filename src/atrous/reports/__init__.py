@@ -11,7 +11,7 @@ from atrous.reports.image_scores import (
     write_drawn_images,
     write_image_scores,
 )
-from atrous.reports.panels import contact_sheet, panel, tiles
+from atrous.reports.panels import contact_sheet, panel, resized_labels, tiles
 from atrous.reports.tables import ScoreEntry, score_markdown, score_table, write_summary
 from atrous.reports.thumbnails import Thumbnail, read_thumbnail, small_image, small_mask, write_thumbnails
 
@@ -34,6 +34,7 @@ __all__ = [
     "paths_figure",
     "read_image_scores",
     "read_thumbnail",
+    "resized_labels",
     "score_markdown",
     "score_table",
     "search_figure",

@@ -141,6 +141,11 @@ def _array(values: Tensor | NDArray[Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array).astype(np.uint8)
 
 
+def resized_labels(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Labels H×W at another width and height: each of them is that of the nearest pixel."""
+    return np.asarray(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
+
+
 def _resized(tile: RGB, size: tuple[int, int], *, soft: bool) -> RGB:
     way = Image.Resampling.BOX if soft else Image.Resampling.NEAREST
     return np.asarray(Image.fromarray(tile).resize(size, way))

@@ -68,6 +68,16 @@ def test_where_the_weights_of_a_decoder_come_from_decides_too(composed: Compose)
     assert fitted.digest != random.digest
 
 
+def test_runs_of_a_sweep_are_a_group_in_wandb(swept: Callable[..., DictConfig]) -> None:
+    shown, plain, own = (
+        arms_of(swept(f"train={words}", a={}))[0]
+        for words in ("'logger=wandb'", "''", "'logger=wandb logger.wandb.group=mine'")
+    )
+    assert shown.train[-1] == "logger.wandb.group=loss_claims_shapes"
+    assert not [word for each in (plain, own) for word in each.train if "group=loss" in word]
+    assert shown.digest == plain.digest == own.digest
+
+
 @pytest.mark.parametrize(
     ("arms", "words", "sentence"),
     [

@@ -62,10 +62,14 @@ def arms_of(config: Config) -> list[Arm]:
         raise AtrousError("arms=[] asks for nothing: name one or more, or set it to null")
     train = [*_words(config.sweep.train, "sweep.train"), *_words(config.train, "train")]
     evaluate = [*_words(config.sweep.evaluate, "sweep.evaluate"), *_words(config.evaluate, "evaluate")]
-    return [_arm(name, described[name], (f"experiment={config.recipe}", *train), evaluate) for name in wanted]
+    shared = (f"experiment={config.recipe}", *train)
+    group = f"{config.sweep.name}_{config.recipe}"
+    return [_arm(name, described[name], shared, evaluate, group=group) for name in wanted]
 
 
-def _arm(name: str, node: Mapping[str, Any] | None, train: Sequence[str], evaluate: Sequence[str]) -> Arm:
+def _arm(
+    name: str, node: Mapping[str, Any] | None, train: Sequence[str], evaluate: Sequence[str], *, group: str
+) -> Arm:
     node = node or {}
     key = f"sweep.arms.{name}"
     if unknown := sorted(set(node) - {"train", "evaluate", "paper"}):
@@ -76,7 +80,11 @@ def _arm(name: str, node: Mapping[str, Any] | None, train: Sequence[str], evalua
     train = (*train, *_words(node.get("train", ""), f"{key}.train"))
     evaluate = (*evaluate, *_words(node.get("evaluate", ""), f"{key}.evaluate"))
     _check_evaluation(evaluate)
-    return Arm(name, train, evaluate, None if paper is None else float(paper), _digest(train))
+    with compose("train", [*train, "seed=0", "paths.run=run"]) as config:
+        digest = _digest(plain(config))
+        if "wandb" in config.logger and config.logger.wandb.group is None:
+            train = (*train, f"logger.wandb.group={group}")
+    return Arm(name, train, evaluate, None if paper is None else float(paper), digest)
 
 
 @functools.cache
@@ -100,9 +108,8 @@ def _words(text: Any, key: str) -> list[str]:
     return words
 
 
-def _digest(words: Sequence[str]) -> str:
+def _digest(recipe: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits that are the same for trainings that differ in their seed alone."""
-    with compose("train", [*words, "seed=0", "paths.run=run"]) as config:
-        decisive = decides_the_curve(plain(config))
+    decisive = decides_the_curve(recipe)
     decisive.pop("name", None)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
