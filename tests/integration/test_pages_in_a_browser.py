@@ -80,14 +80,14 @@ def test_pictures_follow_the_colors_of_the_screen(page_file: Path, opened: Calla
 
 def test_tables_are_sorted_from_the_keyboard(page_file: Path, opened: Callable[..., Page]) -> None:
     page = opened(page_file)
-    names = lambda: page.locator("#classes tbody th").all_inner_texts()  # noqa: E731
+    names = page.locator("#classes tbody th")
     button = page.get_by_role("button", name="IoU %")
     button.focus()
     page.keyboard.press("Enter")
-    assert names() == ["fifth", "background", "<script>alert(1)</script>", 'a & "b"', "never there"]
+    assert names.all_inner_texts() == ["fifth", "background", "<script>alert(1)</script>", 'a & "b"', "never there"]
     assert page.locator("th", has=button).get_attribute("aria-sort") == "descending"
     page.keyboard.press("Enter")
-    assert names()[-1] == "fifth"
+    assert names.all_inner_texts()[-1] == "fifth"
     page.get_by_role("button", name="class").press("Enter")
     assert page.locator('[aria-sort="descending"]').count() == 1
 
