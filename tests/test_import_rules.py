@@ -26,10 +26,11 @@ FLOORS = (
         "memory",
         "autocast",
         "machine",
+        "hub",
     ),
     ("models", "losses", "metrics", "crf", "data"),
     ("inference", "checkpoints", "loggers", "reports"),
-    ("training", "callbacks"),
+    ("training", "callbacks", "exports"),
     ("composition",),
     ("commands",),
 )
@@ -49,6 +50,8 @@ EXTRAS = {
     "onnxscript",
     "onnxruntime",
     "gradio",
+    "openvino",
+    "nncf",
 }
 
 
@@ -181,7 +184,18 @@ def test_only_composition_knows_hydra() -> None:
 
 
 def test_entry_points_are_a_few_lines() -> None:
-    for name in ("train", "evaluate", "predict", "prepare", "search", "sweep", "figures", "benchmark"):
+    for name in (
+        "train",
+        "evaluate",
+        "predict",
+        "prepare",
+        "search",
+        "sweep",
+        "figures",
+        "benchmark",
+        "export",
+        "demo",
+    ):
         assert {n for n in imports(name) if n in MODULES} == {f"atrous.commands.{name}"}
 
 

@@ -142,7 +142,7 @@ def settings(where: str, text: str, *, dotted: bool = True) -> Iterator[Setting]
     for command in commands(where, text):
         yield from command
     if dotted:
-        for found in dotted_keys().finditer(without_dots(text)):
+        for found in dotted_keys().finditer(without_dots(text.replace("model.safetensors", ""))):  # a file
             yield Setting(where, found["key"])
 
 
@@ -259,7 +259,8 @@ def exists(key: str) -> bool:
     choices = sorted((CONF / group).glob("*.yaml")) if "." in key else []
     last = key.rpartition(".")[2]
     choices.sort(key=lambda path: last not in path.read_text(encoding="utf-8"))  # those that have it themselves first
-    return any(wanted.fullmatch(each) for path in choices for each in keys("train", f"{group}={path.stem}"))
+    entry = "export" if group == "format" else "train"
+    return any(wanted.fullmatch(each) for path in choices for each in keys(entry, f"{group}={path.stem}"))
 
 
 # Tests.

@@ -18,7 +18,7 @@ EXTRAS = {
     "crf": {"pydensecrf2"},
     "sweep": {"hydra-optuna-sweeper", "sqlalchemy", "alembic"},
     "cluster": {"hydra-submitit-launcher"},
-    "export": {"onnx", "onnxscript", "openvino", "onnxruntime"},
+    "export": {"onnx", "onnxscript", "openvino", "onnxruntime", "nncf"},
     "demo": {"gradio"},
 }
 IMPORTED_ONLY_WHERE_USED = (

@@ -60,7 +60,8 @@ def load(path: str | Path, *, output_stride: int | None = None, trust: Sequence[
     """Load a checkpoint's network and its card.
 
     Args:
-        path: A checkpoint, or the folder of a run (its best checkpoint).
+        path: A checkpoint, the folder of a run (its best checkpoint), or a model of the Hugging Face Hub:
+            ``hf://user/name``, or the folder that ``src/export.py format=hub`` writes.
         output_stride: 8, 16 or 32; ``None`` for the one used in training.
         trust: Packages besides ours whose classes the checkpoint may name; the named classes are run.
 

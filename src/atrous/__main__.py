@@ -11,6 +11,8 @@ COMMANDS = {
     "predict": "label images",
     "prepare": "prepare what training needs, import weights",
     "search": "search for good settings of a CRF, or for an architecture",
+    "export": "write a network into a file that runs elsewhere",
+    "demo": "open a page to try a network",
     "sweep": "ask a question with several seeds",
     "figures": "draw what explains the methods",
     "benchmark": "compare Atrous with a named peer",

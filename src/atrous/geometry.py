@@ -114,7 +114,8 @@ class Grid(StrEnum):
 
     def stride(self, pixels: int, features: int) -> int:
         """Pixels from one feature to the next along a side; at least 1."""
-        return max(1, (pixels - self.extra) // max(1, features - self.extra))
+        steps = features - self.extra if features > self.extra else 1
+        return max(1, (pixels - self.extra) // steps)
 
     def place(self, stride: int) -> int:
         """The pixel on which the first feature lies; on a grid of cells, the one below and right of its middle."""
@@ -126,7 +127,7 @@ class Grid(StrEnum):
 
     def scaled(self, size: Size, scale: Fraction) -> Size:
         """Size of an image at another scale, with its features on the same places; rounded down."""
-        height, width = (int((extent - self.extra) * scale) + self.extra for extent in size)
+        height, width = ((extent - self.extra) * scale.numerator // scale.denominator + self.extra for extent in size)
         return height, width
 
     def missing(self, size: Size, multiple: int) -> Size:

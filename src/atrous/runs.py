@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from atrous.errors import AtrousError
+from atrous.hub import PREFIX, fetch, is_hub_folder
 
 CHECKPOINTS = "checkpoints"
 RECORD = "config.yaml"
@@ -57,9 +58,15 @@ def run_of(checkpoint: str | Path) -> Path | None:
 def checkpoint_to_use(path: str | Path) -> Path:
     """The checkpoint to use for a path: the file itself, or the best or last one of a run's folder.
 
+    A model of the hub, ``hf://user/name`` or a folder of that kind, is a folder with weights and card.
+
     Raises:
         AtrousError: There is none.
     """
+    if str(path).startswith(PREFIX):
+        return fetch(str(path))
+    if is_hub_folder(Path(path)):
+        return Path(path)
     return _checkpoint(path, ("best.ckpt", "last.ckpt"))
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -229,6 +230,10 @@ class Bench:
             config.device = "cpu"
         elif script == "predict":
             config.device = "cpu"
+        elif script == "demo":
+            config.update(device="cpu", port=None)
+        elif script == "export" and "images" in config.format:
+            config.format.images = 2
         elif script == "benchmark":
             config.augment.update(cases=[[64, 96, 65]], samples=2, repetitions=1)
             config.data.update(crops=[33, 33], sizes=[[40, 50], [48, 64]], images=2, repetitions=1)
@@ -272,6 +277,15 @@ def try_batch_here(words: Sequence[str], batch: int, *, steps: int, memory: int 
 
 
 measured = functools.cache(measure)  # the machine, half a second each time
+
+
+class Hub:
+    """The Hugging Face Hub, as far as uploading goes."""
+
+    def create_repo(self, name: str, **options: object) -> str:
+        return f"https://hub/{name}"
+
+    def upload_folder(self, **options: object) -> None: ...
 
 
 def write_coco(folder: Path) -> Path:
@@ -326,6 +340,8 @@ def bench(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fit_batch, "try_batch", try_batch_here)
     monkeypatch.setattr(benchmark, "measure", measured)
+    monkeypatch.setattr("gradio.Blocks.block_thread", lambda self: None)
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     photos = tmp_path / "photos"
     photos.mkdir()
     photo = next((voc_folder / "JPEGImages").iterdir())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atrous.checkpoints.card import Card, read_checkpoint
+from atrous.checkpoints.hub_folder import read_hub_folder
 from atrous.checkpoints.recipe import build_model
 from atrous.errors import AtrousError
 from atrous.models import Segmentor
@@ -18,7 +19,8 @@ def load_segmentor(
     """Build the network of a checkpoint and load its weights, in evaluation mode.
 
     Args:
-        path: A checkpoint of ours, or the folder of a run (its best checkpoint).
+        path: A checkpoint of ours, the folder of a run (its best checkpoint), or a model of the hub: ``hf://user/name``
+            or the folder that ``format=hub`` writes.
         output_stride: 8, 16 or 32; ``None`` for the one used in training.
         trust: Packages whose classes the checkpoint may name besides ours.
 
@@ -27,7 +29,7 @@ def load_segmentor(
             impossible.
     """
     path = checkpoint_to_use(path)
-    card, weights = read_checkpoint(path)
+    card, weights = read_hub_folder(path) if path.is_dir() else read_checkpoint(path)
     segmentor = build_model(card.recipe.get("model"), card.label_space.num_classes, trust=trust)
     try:
         segmentor.load_state_dict(weights)

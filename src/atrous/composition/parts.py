@@ -22,11 +22,11 @@ from atrous.composition.build import build, plain
 from atrous.composition.continuation import command_to_continue
 from atrous.data import SegmentationDataModule
 from atrous.errors import AtrousError, require_range
-from atrous.models import Segmentor
+from atrous.models import Network, Segmentor
 from atrous.models.upsamplers import DUpsampling
 from atrous.runs import checkpoint_to_continue, checkpoint_to_use
 from atrous.terminal import open_console
-from atrous.training import SegmentationTask
+from atrous.training import EvaluationTask, SegmentationTask
 from atrous.training.label_code_fitting import fit_upsampler
 from atrous.training.synchronized_batch_norm import SynchronizedBatchNorm
 
@@ -118,16 +118,16 @@ def _with_class_weights(loss: Any, weights: Callable[[], list[float]]) -> Any:
 
 
 def build_evaluation_task(
-    config: DictConfig, segmentor: Segmentor, card: Card, data: SegmentationDataModule
-) -> SegmentationTask:
+    config: DictConfig, network: Network, card: Card, data: SegmentationDataModule
+) -> EvaluationTask:
     """Wrap a trained network for validation and test.
 
     Raises:
         AtrousError: The data set has other classes than the checkpoint.
     """
     require_same_classes(card.label_space, data.label_space)
-    return SegmentationTask(
-        segmentor=segmentor,
+    return EvaluationTask(
+        segmentor=network,
         inference=build(config.inference),
         label_space=data.label_space,
         splits={stage: data.split(stage) for stage in ("val", "test")},

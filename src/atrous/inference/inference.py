@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from atrous.geometry import Size
-from atrous.models.segmentor import Segmentor
+from atrous.models.network import Network
 
 Band = tuple[slice, Tensor]
 """Some rows of an image, and the probabilities B×C×n×W of their pixels."""
@@ -48,39 +48,39 @@ class Inference(ABC):
         return self
 
     @abstractmethod
-    def bands(self, segmentor: Segmentor, image: Tensor) -> Iterator[Band]:
+    def bands(self, network: Network, image: Tensor) -> Iterator[Band]:
         """Predict some rows at a time, from the first to the last.
 
         Args:
-            segmentor: Network in evaluation mode.
+            network: In evaluation mode.
             image: B×3×H×W, RGB, 0…255.
 
         Yields:
             Rows, and their probabilities B×C×n×W, float32.
         """
 
-    def __call__(self, segmentor: Segmentor, image: Tensor) -> Tensor:
+    def __call__(self, network: Network, image: Tensor) -> Tensor:
         """Predict all rows.
 
         Args:
-            segmentor: Network in evaluation mode.
+            network: In evaluation mode.
             image: B×3×H×W, RGB, 0…255.
 
         Returns:
             Probabilities B×C×H×W, float32.
         """
-        return torch.cat([probabilities for _, probabilities in self.bands(segmentor, image)], dim=2)
+        return torch.cat([probabilities for _, probabilities in self.bands(network, image)], dim=2)
 
 
 class FreeSize(Inference):
     """An inference whose result can be had at another size than the image's: what multi-scale testing averages."""
 
     @abstractmethod
-    def bands(self, segmentor: Segmentor, image: Tensor, size: Size | None = None) -> Iterator[Band]:
+    def bands(self, network: Network, image: Tensor, size: Size | None = None) -> Iterator[Band]:
         """Predict some rows at a time; see ``Inference``.
 
         Args:
-            segmentor: Network in evaluation mode.
+            network: In evaluation mode.
             image: B×3×H×W, RGB, 0…255.
             size: Height and width of the result, over the same part of the scene; ``None`` for the image's own. It
                 decides the number of rows in each band, together with the batch and the classes.

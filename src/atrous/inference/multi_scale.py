@@ -15,7 +15,7 @@ from atrous.geometry import size_of
 from atrous.inference.bands import bands_of
 from atrous.inference.inference import Band, FreeSize, Inference, InferenceProtocol, Wrapper
 from atrous.inference.whole_image import WholeImage
-from atrous.models.segmentor import Segmentor
+from atrous.models.network import Network
 
 Fusion = Literal["mean", "max"]
 
@@ -101,18 +101,18 @@ class MultiScale(Wrapper):
             said["flip"] = True
         return said
 
-    def bands(self, segmentor: Segmentor, image: Tensor) -> Iterator[Band]:
+    def bands(self, network: Network, image: Tensor) -> Iterator[Band]:
         """Class probabilities; see ``Inference``.
 
         Raises:
             AtrousError: The network fuses several scales by itself.
         """
-        if self.scales != (1.0,) and segmentor.input_scales != (1.0,):
+        if self.scales != (1.0,) and network.input_scales != (1.0,):
             raise AtrousError(
-                f"the network looks at scales {list(segmentor.input_scales)} by itself: set "
+                f"the network looks at scales {list(network.input_scales)} by itself: set "
                 "inference.scales=[1.0] for flipped images alone"
             )
-        grid, own = segmentor.backbone.grid, size_of(image)
+        grid, own = network.grid, size_of(image)
         sizes = Counter(grid.scaled(own, Fraction(scale).limit_denominator(1000)) for scale in self.scales)
         for size in sizes:
             if min(size) < 1:
@@ -122,16 +122,16 @@ class MultiScale(Wrapper):
         views = [self._with_flip(grid.resize(image.float(), size)) for size in sizes]
         weights = [count / len(self.scales) for count in sizes.values()]
         fuse = self._fused_logits if self.fusion == "max" else self._fused_probabilities
-        yield from fuse(segmentor, views, weights, image)
+        yield from fuse(network, views, weights, image)
 
     def _with_flip(self, image: Tensor) -> Tensor:
         return torch.cat([image, image.flip(-1)]) if self.flip else image
 
     def _fused_probabilities(
-        self, segmentor: Segmentor, views: list[Tensor], weights: list[float], image: Tensor
+        self, network: Network, views: list[Tensor], weights: list[float], image: Tensor
     ) -> Iterator[Band]:
         assert isinstance(self.inner, FreeSize)
-        of_views = [self.inner.bands(segmentor, view, size_of(image)) for view in views]
+        of_views = [self.inner.bands(network, view, size_of(image)) for view in views]
         for bands in zip(*of_views, strict=True):
             rows, _ = bands[0]
             fused: Tensor | None = None
@@ -144,9 +144,9 @@ class MultiScale(Wrapper):
             yield rows, fused
 
     def _fused_logits(
-        self, segmentor: Segmentor, views: list[Tensor], weights: list[float], image: Tensor
+        self, network: Network, views: list[Tensor], weights: list[float], image: Tensor
     ) -> Iterator[Band]:
-        maps = [segmentor.logit_map(view) for view in views]
+        maps = [network.logit_map(view) for view in views]
         size = size_of(image)
         for rows in bands_of(size, maps[0].batch * maps[0].num_classes, maps[0].device):
             logits = torch.stack([each.rows(rows, size) for each in maps]).amax(dim=0)

@@ -10,7 +10,7 @@ from atrous.errors import AtrousError
 from atrous.geometry import size_of
 from atrous.inference.fixed_size import FixedSize
 from atrous.inference.inference import Band, InferenceProtocol
-from atrous.models.segmentor import Segmentor
+from atrous.models.network import Network
 
 
 class Padded(FixedSize):
@@ -33,7 +33,7 @@ class Padded(FixedSize):
         """The size, and what is done then."""
         return {**self.inner.protocol, "padded": self.size}
 
-    def bands(self, segmentor: Segmentor, image: Tensor) -> Iterator[Band]:
+    def bands(self, network: Network, image: Tensor) -> Iterator[Band]:
         """Class probabilities; see ``Inference``.
 
         Raises:
@@ -46,9 +46,9 @@ class Padded(FixedSize):
                 f"inference.size=[{max(height, self.size[0])},{max(width, self.size[1])}] or more, or "
                 "inference=whole_image"
             )
-        padded = segmentor.mean.repeat(len(image), 1, *self.size)  # B×3×size of the mean color
+        padded = network.mean.repeat(len(image), 1, *self.size)  # B×3×size of the mean color
         padded[..., :height, :width] = image
-        for rows, probabilities in self.inner.bands(segmentor, padded):
+        for rows, probabilities in self.inner.bands(network, padded):
             if rows.start >= height:
                 return
             kept = slice(rows.start, min(rows.stop, height))

@@ -13,7 +13,7 @@ from atrous.geometry import size_of
 from atrous.inference.bands import bands_of
 from atrous.inference.inference import Band, Inference, InferenceProtocol, Wrapper
 from atrous.inference.whole_image import WholeImage
-from atrous.models.segmentor import Segmentor
+from atrous.models.network import Network
 
 
 class Refined(Wrapper):
@@ -51,17 +51,17 @@ class Refined(Wrapper):
         """The refiner, and what is done before."""
         return {**self.inner.protocol, "crf": self.refiner.description}
 
-    def bands(self, segmentor: Segmentor, image: Tensor) -> Iterator[Band]:
+    def bands(self, network: Network, image: Tensor) -> Iterator[Band]:
         """Class probabilities; see ``Inference``.
 
         Raises:
             AtrousError: The network has a CRF of its own.
         """
-        if segmentor.crf is not None:
+        if network.crf is not None:
             raise AtrousError(
-                f"the network has a {segmentor.crf.description} of its own: leave out the one that comes after it"
+                f"the network has a {network.crf.description} of its own: leave out the one that comes after it"
             )
-        refined = self.refiner.to(image.device).refine(self.inner(segmentor, image), image)
+        refined = self.refiner.to(image.device).refine(self.inner(network, image), image)
         for rows in bands_of(size_of(image), refined.shape[0] * refined.shape[1], refined.device):
             yield rows, refined[:, :, rows]
 

@@ -16,7 +16,7 @@ from atrous.inference.fixed_size import positive_size
 from atrous.inference.inference import Band, FreeSize, Inference, InferenceProtocol, Wrapper
 from atrous.inference.whole_image import WholeImage
 from atrous.models.logit_map import LogitMap
-from atrous.models.segmentor import Segmentor
+from atrous.models.network import Network
 
 Blend = Literal["flat", "gaussian"]
 
@@ -85,37 +85,37 @@ class SlidingWindow(FreeSize):
         """Size, stride and blend."""
         return {"window": self.size, "window_stride": self.stride, "window_blend": self.blend}
 
-    def bands(self, segmentor: Segmentor, image: Tensor, size: Size | None = None) -> Iterator[Band]:
+    def bands(self, network: Network, image: Tensor, size: Size | None = None) -> Iterator[Band]:
         """Class probabilities; see ``FreeSize``."""
         own = size_of(image)
         size = size or own
-        grid = segmentor.backbone.grid
+        grid = network.grid
         down, across = (
             list(_spans(grid, *extents, blend=self.blend))
             for extents in zip(size, own, self.size, self.stride, strict=True)
         )
         total_down, total_across = _total(down, size[0], image.device), _total(across, size[1], image.device)
         coming, seen = deque(down), deque[tuple[_Span, list[LogitMap]]]()
-        for rows in bands_of(size, len(image) * segmentor.num_classes, image.device):
+        for rows in bands_of(size, len(image) * network.num_classes, image.device):
             while coming and coming[0].pixels.start < rows.stop:
                 span = coming.popleft()
-                seen.append((span, self._maps(segmentor, image, span, across)))
+                seen.append((span, self._maps(network, image, span, across)))
             while seen[0][0].pixels.stop <= rows.start:
                 seen.popleft()
             total = image.new_zeros(
-                (len(image), segmentor.num_classes, rows.stop - rows.start, size[1]), dtype=torch.float32
+                (len(image), network.num_classes, rows.stop - rows.start, size[1]), dtype=torch.float32
             )
             for span, maps in seen:
                 _add(total, rows, span, across, maps)
             yield rows, total.div_(total_down[rows, None] * total_across)
 
-    def _maps(self, segmentor: Segmentor, image: Tensor, span: _Span, across: Sequence[_Span]) -> list[LogitMap]:
+    def _maps(self, network: Network, image: Tensor, span: _Span, across: Sequence[_Span]) -> list[LogitMap]:
         """Logits of a row of windows, from left to right."""
         maps: list[LogitMap] = []
         for first in range(0, len(across), self.windows_at_once):
             spans = across[first : first + self.windows_at_once]
             windows = torch.cat([image[..., span.source, each.source] for each in spans])
-            maps += segmentor.logit_map(windows).split(len(image))
+            maps += network.logit_map(windows).split(len(image))
         return maps
 
 

@@ -13,7 +13,7 @@ from atrous.geometry import Grid, interpolate, pixels_of, size_of
 from atrous.inference.bands import bands_of
 from atrous.inference.fixed_size import FixedSize
 from atrous.inference.inference import Band, Inference, InferenceProtocol
-from atrous.models.segmentor import Segmentor
+from atrous.models.network import Network
 
 
 class Stretched(FixedSize):
@@ -49,9 +49,9 @@ class Stretched(FixedSize):
         """The size, and what is done then."""
         return {**self.inner.protocol, "stretched": self.size}
 
-    def bands(self, segmentor: Segmentor, image: Tensor) -> Iterator[Band]:
+    def bands(self, network: Network, image: Tensor) -> Iterator[Band]:
         """Class probabilities; see ``Inference``."""
-        stretched = self.inner(segmentor, _resized_like_pillow(image, self.size))  # B×C×size
+        stretched = self.inner(network, _resized_like_pillow(image, self.size))  # B×C×size
         size = size_of(image)
         sides = list(zip(size, self.size, strict=True))
         bands = bands_of(size, stretched.shape[0] * stretched.shape[1], stretched.device)

@@ -9,15 +9,15 @@ from torch import Tensor
 from atrous.geometry import Size
 from atrous.inference.bands import bands_of
 from atrous.inference.inference import Band, FreeSize
-from atrous.models.segmentor import Segmentor
+from atrous.models.network import Network
 
 
 class WholeImage(FreeSize):
     """Class probabilities from one forward pass over the whole image (DeepLabv3 §4.1)."""
 
-    def bands(self, segmentor: Segmentor, image: Tensor, size: Size | None = None) -> Iterator[Band]:
+    def bands(self, network: Network, image: Tensor, size: Size | None = None) -> Iterator[Band]:
         """Class probabilities; see ``FreeSize``."""
-        logits = segmentor.logit_map(image)
+        logits = network.logit_map(image)
         size = size or logits.size
         for rows in bands_of(size, logits.batch * logits.num_classes, logits.device):
             yield rows, logits.rows(rows, size).softmax(dim=1)

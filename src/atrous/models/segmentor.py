@@ -13,20 +13,21 @@ from torch import Tensor, nn
 from atrous.autocast import without_autocast
 from atrous.crf import DenseCRF
 from atrous.errors import AtrousError, require_range
-from atrous.geometry import Size, size_of
+from atrous.geometry import Grid, Size, size_of
 from atrous.models.activation_checkpointing import recompute_in_backward, units_of
 from atrous.models.atrous_convolution import compute_by
 from atrous.models.backbones.backbone import Backbone
 from atrous.models.batch_norm import fold_batch_norms, fuse_batch_norms
 from atrous.models.heads.head import Head
 from atrous.models.logit_map import LogitMap
+from atrous.models.network import Network
 from atrous.models.upsamplers.bilinear import Bilinear
 from atrous.models.upsamplers.upsampler import Upsampler
 
 Outputs = Literal["logits", "map", "all", "scores"]
 
 
-class Segmentor(nn.Module):
+class Segmentor(Network):
     """Preprocessing, backbone, head and upsampler in one module.
 
     Images are RGB with values 0…255, of any size. They are normalized as the backbone's weights expect and extended at
@@ -55,12 +56,8 @@ class Segmentor(nn.Module):
 
     Attributes:
         loss_weights: Weight of the loss of every output that training sees; ``main`` is the one that is used.
-        input_scales: Scales at which the network looks at its input.
     """
 
-    input_scales: tuple[float, ...] = (1.0,)
-
-    mean: Tensor
     std: Tensor
 
     def __init__(
@@ -135,6 +132,11 @@ class Segmentor(nn.Module):
             module.training = training
 
     @property
+    def grid(self) -> Grid:
+        """Where features lie in the image."""
+        return self.backbone.grid
+
+    @property
     def output_stride(self) -> int:
         """Stride of the backbone's last feature map."""
         return self.backbone.output_stride
@@ -178,7 +180,7 @@ class Segmentor(nn.Module):
             "mean": [255 * value for value in self.backbone.mean],
             "std": [255 * value for value in self.backbone.std],
             "extension": "lower and right border, mean color, to a multiple of the output stride"
-            + (f" plus {self.backbone.grid.extra}" if self.backbone.grid.extra else "")
+            + (f" plus {self.grid.extra}" if self.grid.extra else "")
             if self.extend
             else "none",
         }
@@ -250,9 +252,9 @@ class Segmentor(nn.Module):
         if self.crf is not None:  # which needs the logits of all pixels
             return LogitMap(
                 self(image),
-                Bilinear(grid=self.backbone.grid, num_classes=self.num_classes),
+                Bilinear(grid=self.grid, num_classes=self.num_classes),
                 num_classes=self.num_classes,
-                grid=self.backbone.grid,
+                grid=self.grid,
                 size=size,
                 extended=size,
             )
@@ -261,7 +263,7 @@ class Segmentor(nn.Module):
             scores,
             self.upsampler,
             num_classes=self.num_classes,
-            grid=self.backbone.grid,
+            grid=self.grid,
             size=size,
             extended=self.extended_size(size),
         )
@@ -279,16 +281,22 @@ class Segmentor(nn.Module):
             scores["auxiliary"] = self.auxiliary(features)
         return scores
 
-    def preprocess(self, image: Tensor) -> Tensor:
-        """Normalize and extend images B×3×H×W; see the class."""
+    def preprocess(self, image: Tensor, size: Size | None = None) -> Tensor:
+        """Normalize and extend images; see the class.
+
+        Args:
+            image: B×3×H×W, 0…255.
+            size: Height and width to extend them to, always the right ones; ``None`` to find them out here.
+        """
         normalized = (image.to(self.mean.dtype) - self.mean) / self.std
-        height, width = self.extended_size(size_of(image))
-        bottom, right = height - image.shape[-2], width - image.shape[-1]
-        return F.pad(normalized, (0, right, 0, bottom)) if bottom or right else normalized  # 0 is the mean color
+        own = size_of(image)
+        height, width = self.extended_size(own) if size is None else size
+        margins = (0, width - own[1], 0, height - own[0])
+        return F.pad(normalized, margins) if size is not None or any(margins) else normalized  # 0 is the mean color
 
     def extended_size(self, size: Size) -> Size:
         """Height and width to which images of a size are extended; see the class."""
-        bottom, right = self.backbone.grid.missing(size, self.extension) if self.extend else (0, 0)
+        bottom, right = self.grid.missing(size, self.extension) if self.extend else (0, 0)
         return size[0] + bottom, size[1] + right
 
     def _refined(self, logits: Tensor, image: Tensor) -> Tensor:
@@ -304,7 +312,7 @@ class Segmentor(nn.Module):
         at_least_float32 = torch.promote_types(scores.dtype, torch.float32)
         with without_autocast(scores.device.type):
             if upsampler is None:
-                return self.backbone.grid.resize(scores.to(at_least_float32), size)
+                return self.grid.resize(scores.to(at_least_float32), size)
             # in a network of half precision, the upsampler's weights have half precision too
             precision = next((weight.dtype for weight in upsampler.parameters()), at_least_float32)
             logits: Tensor = upsampler(scores.to(precision), size)

@@ -2,6 +2,7 @@
 
 from atrous.training.architecture_search import ArchitectureSearch
 from atrous.training.batch_norm import freeze_batch_norm
+from atrous.training.evaluation import EvaluationTask
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.schedules import Cosine, Fixed, Inv, MultiStep, Poly, Schedule, Step
 from atrous.training.task import SegmentationTask
@@ -9,6 +10,7 @@ from atrous.training.task import SegmentationTask
 __all__ = [
     "ArchitectureSearch",
     "Cosine",
+    "EvaluationTask",
     "Fixed",
     "Inv",
     "MultiStep",

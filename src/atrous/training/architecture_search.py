@@ -11,7 +11,8 @@ from torch import Tensor
 from atrous.errors import AtrousError, require_range
 from atrous.models.nas import Supernet
 from atrous.models.nas.architecture import architecture_alone
-from atrous.training.task import Batch, SegmentationTask
+from atrous.training.evaluation import Batch
+from atrous.training.task import SegmentationTask
 
 _KEY = "architecture_optimizer"
 _SECOND_PASS = 1

@@ -2,61 +2,38 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric
 
 from atrous.checkpoints.card import Card, require_same_classes, segmentor_weights
-from atrous.data import SegmentationDataModule
-from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError, require_range
 from atrous.geometry import size_of
-from atrous.inference import Band, Inference, Stage, most_probable
 from atrous.losses import Loss
-from atrous.metrics.confusion import Scores
-from atrous.metrics.protocol import Protocol
-from atrous.metrics.segmentation_score import SegmentationScore
-from atrous.metrics.trimap import within_trimap
 from atrous.models import Segmentor
 from atrous.models.atrous_convolution import compute_by, has_atrous_convolution
 from atrous.training.batch_norm import freeze_batch_norm, hold_statistics
+from atrous.training.evaluation import LOGGED, Batch, EvaluationTask
 from atrous.training.full_size_loss import full_size_losses
 from atrous.training.fused_optimizer import build_optimizer
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.parameter_groups import train_only as _train_only
 
-Batch = Mapping[str, Any]
-
-_LOGGED = {
-    "miou": "miou",
-    "pixel_accuracy": "pixel_accuracy",
-    "mean_accuracy": "mean_accuracy",
-    "fwiou": "frequency_weighted_iou",
-}
-"""Numbers of ``Scores`` by their names in the logs."""
-
 _STEPS_BETWEEN_LOOKS = 10
 """Optimizer steps after which the weights are looked at for overflow."""
 
 
-class SegmentationTask(LightningModule):
+class SegmentationTask(EvaluationTask):
     """Joins network, loss, optimizer, schedule and score.
 
     Args:
         segmentor: The network.
-        inference: From network and images to probabilities.
-        label_space: The data set's classes.
-        splits: Name of the split behind ``val`` and ``test``, for the protocol.
-        loss: Called with logits B×C×H×W and labels B×H×W. Loss, optimizer and schedule are for training only.
+        loss: Called with logits B×C×H×W and labels B×H×W.
         optimizer: Called with parameter groups.
         schedule: Called with the number of steps of the run; gives the factor for each step.
         learning_rate: Base learning rate, the backbone's.
@@ -68,9 +45,7 @@ class SegmentationTask(LightningModule):
             compares scores with labels shrunk to their size (DeepLabv1 §3.1, v2).
         train_only: Name prefixes of the parameters that learn; ``None`` for all. Batch norms of other
             parts keep their statistics.
-        trimap_width: Score only pixels at most this far from an ignored one; ``None`` for whole images.
         freeze_batch_norm: Keep statistics, scale and shift of every batch norm.
-        channels_last: Lay tensors out with channels last; faster with most convolution libraries.
         atrous_convolution: How atrous convolutions are computed: ``auto`` for the fastest way that is right, or one of
             ``atrous.models.atrous_convolution.WAYS``.
         checkpoint_activations: Compute activations again on the way back instead of keeping them: less memory for
@@ -79,26 +54,20 @@ class SegmentationTask(LightningModule):
         seed: Seeds dropout, together with the step.
         recipe: The configuration as plain data; kept in checkpoints.
         overrides: Command-line overrides; kept in checkpoints.
+        evaluation: Arguments of ``EvaluationTask``.
 
     Raises:
         AtrousError: The network has another number of classes than the data set, a value is impossible, or the
             optimizer sets values that belong to the parameter groups.
 
-    Attributes:
-        segmentor: The network.
-        label_space: What its classes are.
-        stages: What is done around ``inference`` in validation and test; callbacks add and remove them.
-        last_scores: Scores of the latest validation or test.
-        last_confusion: Its confusion matrix, int64, on the CPU.
     """
+
+    segmentor: Segmentor
 
     def __init__(
         self,
         *,
         segmentor: Segmentor,
-        inference: Inference,
-        label_space: LabelSpace,
-        splits: Mapping[str, str],
         loss: Loss | None = None,
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer] | None = None,
         schedule: Callable[[int], Callable[[int], float]] | None = None,
@@ -109,53 +78,34 @@ class SegmentationTask(LightningModule):
         depthwise_decay: bool = True,
         loss_resolution: Literal["labels", "scores"] = "labels",
         train_only: Sequence[str] | None = None,
-        trimap_width: int | None = None,
         freeze_batch_norm: bool = False,
-        channels_last: bool = False,
         atrous_convolution: str = "auto",
         checkpoint_activations: bool = False,
         compile: bool = False,
         seed: int = 0,
         recipe: Mapping[str, Any] | None = None,
         overrides: Sequence[str] = (),
+        **evaluation: Any,
     ) -> None:
-        super().__init__()
-        if segmentor.num_classes != label_space.num_classes:
-            raise AtrousError(
-                f"the network has {segmentor.num_classes} classes, the data set {label_space.name!r} has "
-                f"{label_space.num_classes}: build it with num_classes={label_space.num_classes}"
-            )
-        self.segmentor = segmentor
+        super().__init__(segmentor=segmentor, **evaluation)
         self.loss = loss
-        self.stages: list[Stage] = []
-        self._inference = inference
-        self.label_space = label_space
-        self.last_scores: Scores | None = None
-        self.last_confusion: Tensor | None = None
-        self._protocols: dict[str, Protocol] = {}
-        self._splits = dict(splits)
         self._optimizer = optimizer
         self._schedule = schedule
         self._learning_rate = learning_rate
         self._weight_decay = weight_decay
         self._head_factor = head_factor
         self._freeze_batch_norm = freeze_batch_norm
-        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self._seed = seed
         self._recipe = dict(recipe or {})
         self._overrides = tuple(overrides)
-        self._score_card: dict[str, Any] | None = None
         self._all_have_gradients = True
         require_range("task.learning_rate", learning_rate, above=0)
         require_range("task.weight_decay", weight_decay, at_least=0)
         require_range("task.head_factor", head_factor, at_least=0)
         require_range("task.bias_factor", bias_factor, at_least=0)
-        require_range("trimap_width", trimap_width, at_least=1)
         for name, ours in (("lr", "learning_rate"), ("weight_decay", "weight_decay")):
             if name in getattr(optimizer, "keywords", {}):
                 raise AtrousError(f"optimizer.{name} has no effect, every parameter group has its own: set task.{ours}")
-        self._confusion = SegmentationScore(label_space.num_classes, ignore_index=label_space.ignore_index)
-        self._validation_loss = MeanMetric()
         if loss_resolution not in ("labels", "scores"):
             raise AtrousError(f"task.loss_resolution={loss_resolution!r} is unknown; choose labels or scores")
         if loss_resolution == "scores" and not segmentor.extend:
@@ -163,7 +113,6 @@ class SegmentationTask(LightningModule):
                 "without model.extend scores do not lie on whole pixels, so the loss cannot be taken on them: set "
                 "task.loss_resolution=labels"
             )
-        self._trimap_width = trimap_width
         self._bias_factor = bias_factor
         self._depthwise_decay = depthwise_decay
         self._loss_resolution = loss_resolution
@@ -172,8 +121,6 @@ class SegmentationTask(LightningModule):
             _train_only(segmentor, train_only)
         if freeze_batch_norm or train_only is not None:
             self.train(self.training)
-        if channels_last:
-            self.segmentor.to(memory_format=torch.channels_last)
         compute_by(self.segmentor, atrous_convolution)
         if checkpoint_activations and compile:
             raise AtrousError(
@@ -286,55 +233,6 @@ class SegmentationTask(LightningModule):
         if not self.trainer.sanity_checking:
             self._require_finite(self.segmentor.parameters())
 
-    def on_test_start(self) -> None:
-        """Forget how the last test was measured: masks may be written while this one runs."""
-        self._protocols.pop("test", None)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Predict whole images and count."""
-        return self._evaluate(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Predict whole images and count."""
-        return self._evaluate(batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Score the validation split."""
-        self._finish_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Score the test split."""
-        self._finish_evaluation("test")
-
-    @property
-    def inference(self) -> Inference:
-        """From network and images to probabilities, with all stages around it."""
-        return functools.reduce(lambda inference, stage: stage.wrap(inference), self.stages, self._inference)
-
-    def bands(self, image: Tensor) -> Iterator[Band]:
-        """Probabilities of images B×3×H×W, some rows at a time; see ``Inference``."""
-        return self.inference.bands(self.segmentor, self._images(image))
-
-    def protocol(self, stage: str, *, checkpoint: str | None = None) -> Protocol:
-        """How the latest scores of ``val`` or ``test`` were measured; before there are any, how they would be."""
-        measured = self._protocols.get(stage) or self._protocol(stage)
-        return dataclasses.replace(measured, checkpoint=checkpoint)
-
-    def _protocol(self, stage: str) -> Protocol:
-        data = getattr(self.trainer, "datamodule", None)
-        protocol = Protocol(
-            dataset=self.label_space.name,
-            split=self._splits[stage],
-            output_stride=self.segmentor.output_stride,
-            scales=self.segmentor.input_scales,
-            trimap_width=self._trimap_width,
-            crf=None if self.segmentor.crf is None else self.segmentor.crf.description,
-            precision=str(self.trainer.precision),
-            subset=data.subset(stage) if isinstance(data, SegmentationDataModule) else None,
-            shrink=data.shrink if isinstance(data, SegmentationDataModule) else 1,
-        )
-        return dataclasses.replace(protocol, **self.inference.protocol)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to use the weights without the code that made them.
 
@@ -368,7 +266,7 @@ class SegmentationTask(LightningModule):
         self._score_card = card.score
 
     def _require_known_monitors(self) -> None:
-        known = ["train/loss", "val/loss", *(f"val/{name}" for name in _LOGGED)]
+        known = ["train/loss", "val/loss", *(f"val/{name}" for name in LOGGED)]
         known += [f"val/iou/{name}" for name in self.label_space.classes]
         for callback in (*self.trainer.checkpoint_callbacks, *self.trainer.early_stopping_callbacks):
             monitor = getattr(callback, "monitor", None)
@@ -398,9 +296,6 @@ class SegmentationTask(LightningModule):
             mask, size_of(output), extension=self.segmentor.extension, ignore_index=self.label_space.ignore_index
         )
 
-    def _images(self, image: Tensor) -> Tensor:
-        return image.contiguous(memory_format=self._memory_format)
-
     def _shares_of_pixels(self, labels: Iterable[Tensor]) -> Tensor:
         """Weights that make the mean over processes of each output's mean loss the mean over all its pixels.
 
@@ -413,42 +308,3 @@ class SegmentationTask(LightningModule):
         mean = self.trainer.strategy.reduce(pixels.clone(), reduce_op="mean")
         assert isinstance(mean, Tensor)
         return pixels / mean.where(mean > 0, 1)
-
-    def _evaluate(self, batch: Batch) -> dict[str, Tensor]:
-        mask: Tensor = batch["mask"]  # uint8 B×H×W
-        if self._trimap_width is not None:
-            mask = within_trimap(mask, self._trimap_width, ignore_index=self.label_space.ignore_index)
-        prediction = torch.empty_like(mask)
-        for rows, probabilities in self.bands(batch["image"]):  # B×C×n×W
-            labels = most_probable(probabilities)  # B×n×W
-            truth = mask[:, rows].long()
-            counted = truth != self.label_space.ignore_index
-            of_truth = probabilities.gather(1, truth.where(counted, 0).unsqueeze(1)).squeeze(1)  # of the true class
-            losses = -of_truth.clamp(min=torch.finfo(of_truth.dtype).tiny).log()
-            self._validation_loss.update(losses, weight=counted.to(losses.dtype))
-            self._confusion.update(labels, truth)
-            prediction[:, rows] = labels.to(prediction.dtype)
-        return {"prediction": prediction}
-
-    def _finish_evaluation(self, stage: str) -> None:
-        scores = self._confusion.compute()
-        self.last_scores, self.last_confusion = scores, self._confusion.total_confusion()
-        if self._trimap_width is not None and not self.last_confusion.any() and not self.trainer.sanity_checking:
-            raise AtrousError(
-                f"no labeled pixel of {self.label_space.name} {self._splits[stage]} is within "
-                f"trimap_width={self._trimap_width} of an ignored one: set trimap_width=null to score whole images"
-            )
-        loss = float(self._validation_loss.compute())
-        self._confusion.reset()
-        self._validation_loss.reset()
-        if self.trainer.sanity_checking:
-            return
-        self._protocols[stage] = self._protocol(stage)  # stages may be gone when somebody asks
-        self._score_card = {
-            **scores.to_dict(self.label_space.classes),
-            "protocol": self.protocol(stage).to_dict(),
-            "step": self.global_step,
-        }
-        values = {"loss": loss, **{name: getattr(scores, score) for name, score in _LOGGED.items()}}
-        values |= {f"iou/{name}": iou for name, iou in zip(self.label_space.classes, scores.iou, strict=True)}
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, rank_zero_only=False)

@@ -13,12 +13,12 @@ from rich.console import Console
 
 from atrous.atomic_file import atomic_file
 from atrous.callbacks import Borders, CostMeter, Submission
-from atrous.checkpoints.load import load_segmentor
 from atrous.commands.evaluate.variants import Variant, variants
 from atrous.composition import Config, plain, require_types
 from atrous.composition.parts import build_evaluation_data, build_evaluation_task, build_trainer, said_besides
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
+from atrous.exports import load_network
 from atrous.memory import keep_freed_memory
 from atrous.places import CHECKOUT, command
 from atrous.reports import (
@@ -85,9 +85,9 @@ def _measure(variant: Variant) -> tuple[Measurement, LabelSpace] | None:
     """
     config = variant.config
     checkpoint = checkpoint_to_use(config.ckpt_path)
-    segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride, trust=config.trust)
+    network, card = load_network(checkpoint, output_stride=config.output_stride, trust=config.trust)
     data = build_evaluation_data(config, card)
-    task = build_evaluation_task(config, segmentor, card, data)
+    task = build_evaluation_task(config, network, card, data)
     meter = CostMeter()
     trainer = build_trainer(config, meter)
     labeled = data.dataset("test").labeled

@@ -7,7 +7,6 @@ import functools
 import sys
 from pathlib import Path
 
-from atrous.checkpoints.load import load_segmentor
 from atrous.commands.predict.image_files import find_images, read_rgb
 from atrous.commands.predict.pipeline import predict_files
 from atrous.commands.predict.predictor import Predictor, choose_device
@@ -16,6 +15,7 @@ from atrous.commands.predict.result_files import ResultFiles
 from atrous.composition import Config, require_types
 from atrous.composition.inference import build_inference
 from atrous.errors import AtrousError
+from atrous.exports import load_network
 from atrous.memory import keep_freed_memory
 from atrous.metrics.protocol import Protocol
 from atrous.runs import checkpoint_to_use
@@ -50,16 +50,16 @@ def predict(config: Config) -> None:
     images, passed_over = find_images(config.input, output=output)
     device = choose_device(config.device)
     checkpoint = checkpoint_to_use(config.ckpt_path)
-    segmentor, card = load_segmentor(checkpoint, output_stride=config.output_stride, trust=config.trust)
+    network, card = load_network(checkpoint, output_stride=config.output_stride, trust=config.trust)
     inference = build_inference(config)
-    predictor = Predictor(segmentor, inference, device=device, precision=str(config.precision))
+    predictor = Predictor(network, inference, device=device, precision=str(config.precision))
     protocol = Protocol(
         card.label_space.name,
         "images",
-        segmentor.output_stride,
-        scales=segmentor.input_scales,
-        crf=None if segmentor.crf is None else segmentor.crf.description,
-        precision=str(config.precision),
+        network.output_stride,
+        scales=network.input_scales,
+        crf=None if network.crf is None else network.crf.description,
+        precision=network.precision or str(config.precision),
         checkpoint=checkpoint.name,
     )
     protocol = dataclasses.replace(protocol, **inference.protocol)

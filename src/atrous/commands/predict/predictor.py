@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from atrous.errors import AtrousError
 from atrous.inference import Inference, most_probable
-from atrous.models import Segmentor
+from atrous.models import Network
 
 PRECISIONS = ("32", "bf16")
 """Full precision, and automatic mixed precision with bfloat16."""
@@ -20,7 +20,7 @@ class Predictor:
     """The most probable class of every pixel.
 
     Args:
-        segmentor: Network in evaluation mode; it is moved to the device.
+        network: In evaluation mode; it is moved to the device.
         inference: From network and images to probabilities.
         device: Where to compute.
         precision: One of ``PRECISIONS``.
@@ -31,7 +31,7 @@ class Predictor:
 
     def __init__(
         self,
-        segmentor: Segmentor,
+        network: Network,
         inference: Inference,
         *,
         device: torch.device,
@@ -39,7 +39,7 @@ class Predictor:
     ) -> None:
         if precision not in PRECISIONS:
             raise AtrousError(f"precision={precision} is unknown: choose one of {', '.join(PRECISIONS)}")
-        self._segmentor = segmentor.to(device).to(memory_format=torch.channels_last)
+        self._network = network.to(device).to(memory_format=torch.channels_last)
         self._inference = inference
         self._device = device
         self._mixed = precision == "bf16"
@@ -62,7 +62,7 @@ class Predictor:
             batch = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)
             labels = batch.new_empty(len(batch), *batch.shape[2:])  # uint8 B×H×W
             with self._precision():
-                for rows, probabilities in self._inference.bands(self._segmentor, batch):
+                for rows, probabilities in self._inference.bands(self._network, batch):
                     labels[:, rows] = most_probable(probabilities).to(torch.uint8)
             result: NDArray[np.uint8] = labels.cpu().numpy()
         except RuntimeError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TypeGuard
 
 from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.padding import pad_same_arg
 from torch import Tensor, nn
 
 from atrous.errors import AtrousError
@@ -45,12 +44,10 @@ class AtrousConv2dSame(Conv2dSame):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve B×C×h×w."""
-        height, width = size_of(x)
-        left, right, top, bottom = pad_same_arg(
-            [height, width], list(self.kernel_size), list(self.stride), list(self.dilation)
-        )
-        x = pad_or_cut(x, (0, right - left, 0, bottom - top))
-        taps = Taps(_pair(self.kernel_size), _pair(self.dilation), _pair(self.stride), padding=(top, left))
+        kernel, rate, stride = _pair(self.kernel_size), _pair(self.dilation), _pair(self.stride)
+        rows, columns = map(_same_padding, size_of(x), kernel, rate, stride)
+        x = pad_or_cut(x, (0, columns % 2, 0, rows % 2))
+        taps = Taps(kernel, rate, stride, padding=(rows // 2, columns // 2))
         return atrous_convolution(x, self.weight, self.bias, taps=taps, groups=self.groups, way=self.way)
 
 
@@ -124,6 +121,12 @@ def rate_at(rate: int, output_stride: int, *, given_at: int) -> int:
 def _taps(layer: nn.Conv2d) -> Taps:
     assert not isinstance(layer.padding, str)
     return Taps(_pair(layer.kernel_size), _pair(layer.dilation), _pair(layer.stride), _pair(layer.padding))
+
+
+def _same_padding(side: int, kernel: int, rate: int, stride: int) -> int:
+    """Zeros before and after a side together, in whole numbers alone, which stay exact where a side is a symbol."""
+    results = (side + stride - 1) // stride
+    return max((results - 1) * stride + (kernel - 1) * rate + 1 - side, 0)
 
 
 def _pair(values: tuple[int, ...]) -> tuple[int, int]:

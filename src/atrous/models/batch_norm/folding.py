@@ -79,8 +79,15 @@ def _convolutions_before(network: nn.Module, run: Callable[[], object]) -> dict[
 def _fold(norm: nn.BatchNorm2d, convolution: nn.Conv2d) -> None:
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    weight, bias = (1.0, 0.0) if norm.weight is None else (norm.weight, norm.bias)
-    scale = weight / (norm.running_var + norm.eps).sqrt()
-    before = torch.zeros_like(norm.running_mean) if convolution.bias is None else convolution.bias
-    convolution.weight *= scale[:, None, None, None]
-    convolution.bias = nn.Parameter(bias + (before - norm.running_mean) * scale)
+    mean, variance = _precise(norm.running_mean), _precise(norm.running_var)
+    weight, bias = (1.0, 0.0) if norm.weight is None else (_precise(norm.weight), _precise(norm.bias))
+    scale = weight / (variance + norm.eps).sqrt()
+    before = torch.zeros_like(mean) if convolution.bias is None else _precise(convolution.bias)
+    filters = convolution.weight
+    filters.copy_(_precise(filters) * scale[:, None, None, None])
+    convolution.bias = nn.Parameter((bias + (before - mean) * scale).to(filters))
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    """In float64, on the CPU, which every machine has: rounding of filters would add up over the layers."""
+    return tensor.to("cpu", torch.float64)

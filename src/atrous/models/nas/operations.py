@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -118,7 +117,10 @@ def resized(feature: Tensor, size: Size) -> Tensor:
     """A map at the size of another stride, its features on the same places."""
     height, width = size_of(feature)
     if height >= size[0] and width >= size[1]:
-        return every(feature, 1 << math.ceil(math.log2(max(height / size[0], width / size[1]))))
+        step = 1  # the smallest power of two that is enough, in whole numbers, which may be symbols
+        while step * size[0] < height or step * size[1] < width:
+            step *= 2
+        return every(feature, step)
     return Grid.POINTS.resize(feature, size)
 
 

@@ -48,4 +48,5 @@ class Stem(nn.Module):
 def sizes_from(quarter: Tensor) -> dict[int, Size]:
     """Height and width of the maps of every stride, given that of stride 4."""
     height, width = size_of(quarter)
-    return {stride: (-(-height * STRIDES[0] // stride), -(-width * STRIDES[0] // stride)) for stride in STRIDES}
+    steps = {stride: stride // STRIDES[0] for stride in STRIDES}
+    return {stride: ((height + step - 1) // step, (width + step - 1) // step) for stride, step in steps.items()}

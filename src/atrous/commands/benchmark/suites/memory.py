@@ -15,7 +15,7 @@ from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError, require_range
 from atrous.memory import forget_peak_memory, free_memory, peak_memory
 from atrous.terminal import say
-from atrous.training import SegmentationTask
+from atrous.training import EvaluationTask
 
 _IGNORED = 255
 
@@ -95,7 +95,7 @@ def _measure(
     ).eval()
     names = tuple(str(label) for label in range(classes))
     space = LabelSpace("noise", names, ((0, 0, 0),) * classes, ignored_raw_ids=(_IGNORED,))
-    task = SegmentationTask(
+    task = EvaluationTask(
         segmentor=segmentor, inference=build(inference), label_space=space, splits={"test": "test"}, channels_last=True
     ).eval()
     image = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)
