@@ -52,6 +52,7 @@ EXTRAS = {
     "gradio",
     "openvino",
     "nncf",
+    "executorch",
 }
 
 

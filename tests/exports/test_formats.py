@@ -12,7 +12,17 @@ import torch
 
 from atrous.checkpoints import Card
 from atrous.errors import AtrousError
-from atrous.exports import Description, FileFormat, Onnx, OpenVino, Standalone, TorchExport, compare, require_parity
+from atrous.exports import (
+    Description,
+    ExecuTorch,
+    FileFormat,
+    Onnx,
+    OpenVino,
+    Standalone,
+    TorchExport,
+    compare,
+    require_parity,
+)
 from atrous.exports.file_format import needed
 from atrous.models import Segmentor
 
@@ -79,6 +89,23 @@ def test_onnx_names_its_input_result_and_sides(files: dict[type, Path]) -> None:
     assert sides == {"image": ["batch", 3, "height", "width"], "logits": ["batch", 5, "height", "width"]}
     assert {node.op_type for node in graph.node} & {"BatchNormalization"} == set()
     assert {node.domain for node in graph.node} == {""}
+
+
+def test_executorch_plans_for_one_image(
+    network: Segmentor, card: Card, picture: Callable[..., torch.Tensor], tmp_path: Path
+) -> None:
+    form = ExecuTorch(size=[49, 81])
+    run, said = form.open(write(form, network, card, tmp_path))
+    assert Description.from_json(said, "the file").size == (49, 81)
+    images = torch.cat([picture(49, 81, seed) for seed in (1, 2)])
+    with torch.no_grad():
+        wanted = network(images)
+    assert len(wanted.argmax(1).unique()) > 2
+    torch.testing.assert_close(torch.from_numpy(run(images.numpy())), wanted, rtol=0, atol=1e-4)
+    require_parity(compare(network, run, form), form)
+    (tmp_path / "no.pte").write_bytes(b"no program")
+    with pytest.raises(AtrousError, match=r"no.pte is not an ExecuTorch file that can be run"):
+        form.open(tmp_path / "no.pte")
 
 
 @pytest.mark.parametrize(("result", "kind"), [("labels", np.uint8), ("probabilities", np.float32)])

@@ -1,6 +1,7 @@
 """Files that run elsewhere: networks as ONNX, OpenVINO and exported programs of PyTorch, each proven equal."""
 
 from atrous.exports.description import Description
+from atrous.exports.executorch_format import ExecuTorch
 from atrous.exports.exported_network import ExportedNetwork, load_network
 from atrous.exports.file_format import Calibrated, FileFormat
 from atrous.exports.hub import Hub
@@ -13,6 +14,7 @@ from atrous.exports.torch_export_format import TorchExport
 __all__ = [
     "Calibrated",
     "Description",
+    "ExecuTorch",
     "ExportedNetwork",
     "FileFormat",
     "Hub",

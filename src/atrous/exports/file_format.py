@@ -115,7 +115,7 @@ def in_8_bits(model: Any, images: Sequence[Any]) -> Any:
         return nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), advanced_parameters=safe)
 
 
-def needed(name: str, what: str) -> Any:
+def needed(name: str, what: str, *, extra: str = "export") -> Any:
     """A module of a package that is not always there.
 
     Raises:
@@ -128,5 +128,5 @@ def needed(name: str, what: str) -> Any:
     except ImportError as error:
         package = name.partition(".")[0]
         raise AtrousError(
-            f"{what} needs the package {package}, which is not installed: pip install 'atrous[export]'"
+            f"{what} needs the package {package}, which is not installed: pip install 'atrous[{extra}]'"
         ) from error

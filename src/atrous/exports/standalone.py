@@ -71,20 +71,21 @@ class Standalone(nn.Module):
         return whole * multiple + extra
 
 
-def graph_of(network: Standalone, size: Size | None) -> ExportedProgram:
-    """The operations that a network consists of, for any number of images.
+def graph_of(network: Standalone, size: Size | None, *, batch: int | None = None) -> ExportedProgram:
+    """The operations that a network consists of.
 
     Args:
         network: The network.
         size: Height and width of all images; ``None`` for any.
+        batch: Number of images; ``None`` for any.
 
     Raises:
         AtrousError: Something in the network depends on the size in a way that a graph cannot express.
     """
     step = network.segmentor.extension
     height, width = size or (3 * step + 7, 5 * step + 3)  # as examples, neither equal nor whole multiples
-    image = torch.zeros(2, 3, height, width, dtype=torch.uint8)
-    dynamic = {0: Dim.DYNAMIC} | ({} if size else {2: Dim.DYNAMIC, 3: Dim.DYNAMIC})
+    image = torch.zeros(batch or 2, 3, height, width, dtype=torch.uint8)
+    dynamic = ({} if batch else {0: Dim.DYNAMIC}) | ({} if size else {2: Dim.DYNAMIC, 3: Dim.DYNAMIC})
     try:
         with torch.no_grad(), quiet():
             return torch.export.export(network, (image,), dynamic_shapes={"image": dynamic}, strict=False)
