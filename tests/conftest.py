@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import io
 import json
 import logging
@@ -27,6 +28,9 @@ from atrous.composition import register_resolvers
 from atrous.data.sets.voc import VOC_2012
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# OpenVINO imports Abseil, whose handler closes the stream that it found, pytest's, when Hydra sets up logging again
+importlib.import_module("absl.logging").get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(scope="session")

@@ -84,6 +84,17 @@ def test_its_masks_are_those_of_the_checkpoint(
         assert len(np.unique(masks[0])) > 1
 
 
+def test_labels_in_eight_bits_are_scored_too(
+    trained: Any, composed: Compose, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {}
+    for result in ("logits", "labels"):
+        words = [f"ckpt_path={trained.folder}", "format=onnx_int8", f"format.result={result}", "format.images=2"]
+        export.export(composed("export", *words, "format.size=[65,65]", run=result))
+        said[result] = re.findall(r"mIoU on shapes val: .*", capsys.readouterr().out)
+    assert said["logits"] == said["labels"] != []
+
+
 @pytest.mark.parametrize("form", ["onnx_int8", "openvino_int8"])
 def test_eight_bits_say_what_they_cost(
     form: str, trained: Any, composed: Compose, capsys: pytest.CaptureFixture[str]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from atrous.checkpoints import Card
@@ -20,6 +21,8 @@ from atrous.models import Network
 from atrous.models.logit_map import LogitMap
 from atrous.models.upsamplers import Bilinear
 
+_SURE = 100.0
+"""Logit of a label above all others."""
 _FORMATS: dict[str, type[FileFormat]] = {each.suffix: each for each in (Onnx, OpenVino)}
 
 
@@ -30,14 +33,15 @@ class ExportedNetwork(Network):
         run: Runs it.
         description: What its file says about it.
         where: Name of the file.
+        labels: Whether labels alone will do, each as one that is sure.
 
     Raises:
         AtrousError: It gives nothing that can be averaged, scored or refined.
     """
 
-    def __init__(self, run: Run, description: Description, where: str) -> None:
+    def __init__(self, run: Run, description: Description, where: str, *, labels: bool = False) -> None:
         super().__init__()
-        if description.result == "labels":
+        if description.result == "labels" and not labels:
             raise AtrousError(
                 f"{where} gives labels alone, without what they were chosen by: export the checkpoint with "
                 "format.result=logits or format.result=probabilities"
@@ -82,11 +86,16 @@ class ExportedNetwork(Network):
                 f"inference=padded inference.size=[{height},{width}], or inference=stretched with that size"
             )
         pixels = image if image.dtype == torch.uint8 else image.round().clamp(0, 255).to(torch.uint8)
-        result = torch.from_numpy(self._run(pixels.cpu().numpy())).to(image.device)  # B×C×H×W
-        logits = (
-            result if self._description.result == "logits" else result.clamp(min=torch.finfo(result.dtype).tiny).log()
-        )
+        result = torch.from_numpy(self._run(pixels.cpu().numpy())).to(image.device)
+        logits = self._logits(result)  # B×C×H×W
         return LogitMap(logits, self._nearest, num_classes=self.num_classes, grid=self.grid, size=size, extended=size)
+
+    def _logits(self, result: Tensor) -> Tensor:
+        if self._description.result == "labels":
+            return _SURE * F.one_hot(result.long(), self.num_classes).movedim(-1, 1).float()
+        if self._description.result == "probabilities":
+            return result.clamp(min=torch.finfo(result.dtype).tiny).log()
+        return result
 
 
 def load_network(path: Path, *, output_stride: int | None = None, trust: Sequence[str] = ()) -> tuple[Network, Card]:

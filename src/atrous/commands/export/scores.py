@@ -10,7 +10,7 @@ from rich.console import Console
 from atrous.data import SegmentationDataModule
 from atrous.data.dataset import to_sample
 from atrous.errors import AtrousError
-from atrous.exports import FileFormat, load_network
+from atrous.exports import Description, ExportedNetwork, FileFormat
 from atrous.inference import Inference, Padded, WholeImage, most_probable
 from atrous.metrics.segmentation_score import SegmentationScore
 from atrous.models import Network
@@ -28,7 +28,8 @@ def score_both(
     if not data.dataset("test").labeled:
         raise AtrousError(f"{data.label_space.name} {data.split('test')} has no labels: choose another split")
     inference = WholeImage() if form.size is None else Padded(size=form.size)
-    exported, _ = load_network(path)
+    run, said = form.open(path)
+    exported = ExportedNetwork(run, Description.from_json(said, str(path)), str(path), labels=True)
     before = _score(network, inference, data, "scoring the checkpoint", console)
     return before, _score(exported, inference, data, "scoring the file", console)
 
