@@ -47,7 +47,7 @@ def files(network: Segmentor, card: Card, tmp_path_factory: pytest.TempPathFacto
 def test_numbers_are_those_of_the_network(
     form: type[FileFormat], files: dict[type, Path], network: Segmentor, picture: Callable[..., torch.Tensor]
 ) -> None:
-    run, said = form.open(files[form])
+    run, said = form.load(files[form])
     description = Description.from_json(said, "the file")
     assert description.card.label_space.classes == ("sky", "road", "tree", "car", "pole")
     assert description.card.preprocessing == network.preprocessing()
@@ -67,7 +67,7 @@ def test_numbers_are_those_of_the_network(
 
 def test_another_network_is_noticed(files: dict[type, Path], network: Segmentor) -> None:
     """One filter that is 1 % larger is enough."""
-    run, _ = Onnx.open(files[Onnx])
+    run, _ = Onnx.load(files[Onnx])
     weight = network.get_parameter("head.classifier.weight")
     with torch.no_grad():
         weight[0] *= 1.01
@@ -95,7 +95,7 @@ def test_executorch_plans_for_one_image(
     network: Segmentor, card: Card, picture: Callable[..., torch.Tensor], tmp_path: Path
 ) -> None:
     form = ExecuTorch(size=[49, 81])
-    run, said = form.open(write(form, network, card, tmp_path))
+    run, said = form.load(write(form, network, card, tmp_path))
     assert Description.from_json(said, "the file").size == (49, 81)
     images = torch.cat([picture(49, 81, seed) for seed in (1, 2)])
     with torch.no_grad():
@@ -105,13 +105,13 @@ def test_executorch_plans_for_one_image(
     require_parity(compare(network, run, form), form)
     (tmp_path / "no.pte").write_bytes(b"no program")
     with pytest.raises(AtrousError, match=r"no.pte is not an ExecuTorch file that can be run"):
-        form.open(tmp_path / "no.pte")
+        form.load(tmp_path / "no.pte")
 
 
 @pytest.mark.parametrize(("result", "kind"), [("labels", np.uint8), ("probabilities", np.float32)])
 def test_other_results_and_one_size(result: Any, kind: type, network: Segmentor, card: Card, tmp_path: Path) -> None:
     form = Onnx(result=result, size=[49, 81])
-    run, said = form.open(write(form, network, card, tmp_path))
+    run, said = form.load(write(form, network, card, tmp_path))
     image = torch.randint(0, 256, (2, 3, 49, 81), dtype=torch.uint8)
     given = run(image.numpy())
     with torch.no_grad():

@@ -33,7 +33,7 @@ def test_most_labels_are_the_same(
     path = tmp_path / f"network{form.suffix}"
     description = Description.of(network, card, result="logits", size=None, precision=form.precision)
     form.write(Standalone(network), description, path)
-    run, said = form.open(path)
+    run, said = form.load(path)
     assert Description.from_json(said, "").precision == "int8"
     same = []
     for each in pictures(picture, 6, 100):

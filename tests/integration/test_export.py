@@ -201,6 +201,6 @@ def test_every_family_member_exports(model: str, backbone: str, words: tuple[str
         network, Card(space, network.preprocessing()), result="logits", size=None, precision="fp32"
     )
     Onnx().write(Standalone(network), description, path)
-    run, _ = Onnx.open(path)
+    run, _ = Onnx.load(path)
     require_parity(compare(network, run, Onnx()), Onnx())
     assert load_network(path)[0].grid is network.grid

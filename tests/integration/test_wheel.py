@@ -105,7 +105,7 @@ def test_two_processes_of_the_command_start(installed: Path, tmp_path: Path) -> 
 def test_mistakes_are_one_sentence(installed: Path, tmp_path: Path) -> None:
     unknown = called(installed / "atrous", "trane", cwd=tmp_path)
     assert unknown.returncode == 2
-    commands = "train, evaluate, predict, prepare, search, sweep, figures, benchmark"
+    commands = "train, evaluate, predict, prepare, search, export, demo, sweep, figures, benchmark"
     assert unknown.stderr == f"error: there is no command 'trane'; choose one of {commands}\n"
     refused = called(installed / "atrous", "train", "validate_every=-1", cwd=tmp_path)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)

@@ -47,7 +47,7 @@ class ExecuTorch(FileFormat):
         path.write_bytes(program.buffer)
 
     @classmethod
-    def open(cls, path: Path) -> tuple[Run, str | None]:
+    def load(cls, path: Path) -> tuple[Run, str | None]:
         """See ``FileFormat``."""
         runtime = needed("executorch.runtime", "running ExecuTorch files", extra=_EXTRA).Runtime.get()
         try:

@@ -112,7 +112,7 @@ def load_network(path: Path, *, output_stride: int | None = None, trust: Sequenc
     form = _FORMATS.get(path.suffix.lower())
     if form is None:
         return load_segmentor(path, output_stride=output_stride, trust=trust)
-    run, said = form.open(path)
+    run, said = form.load(path)
     description = Description.from_json(said, str(path))
     network = ExportedNetwork(run, description, str(path))
     if output_stride not in (None, network.output_stride):

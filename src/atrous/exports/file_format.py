@@ -63,7 +63,7 @@ class FileFormat(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, path: Path) -> tuple[Run, str | None]:
+    def load(cls, path: Path) -> tuple[Run, str | None]:
         """A function that runs a file's network, and what the file says about itself.
 
         Raises:

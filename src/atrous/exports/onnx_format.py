@@ -49,7 +49,7 @@ class Onnx(FileFormat):
         return model
 
     @classmethod
-    def open(cls, path: Path) -> tuple[Run, str | None]:
+    def load(cls, path: Path) -> tuple[Run, str | None]:
         """See ``FileFormat``."""
         runtime = needed("onnxruntime", "running ONNX files")
         options = runtime.SessionOptions()

@@ -36,7 +36,7 @@ class OpenVino(FileFormat):
         return model
 
     @classmethod
-    def open(cls, path: Path) -> tuple[Run, str | None]:
+    def load(cls, path: Path) -> tuple[Run, str | None]:
         """See ``FileFormat``."""
         openvino = needed("openvino", "running OpenVINO files")
         core = openvino.Core()

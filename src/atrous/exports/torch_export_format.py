@@ -24,7 +24,7 @@ class TorchExport(FileFormat):
         torch.export.save(graph_of(network, self.size), path, extra_files={Description.KEY: description.to_json()})
 
     @classmethod
-    def open(cls, path: Path) -> tuple[Run, str | None]:
+    def load(cls, path: Path) -> tuple[Run, str | None]:
         """See ``FileFormat``; for files from this program alone, because PyTorch unpickles some of what is in them."""
         said = {Description.KEY: ""}
         module = torch.export.load(path, extra_files=said).module()

@@ -27,7 +27,7 @@ def calibration_images(
     Yields:
         uint8 3×H×W.
     """
-    dataset = data.open(data.split("train"))
+    dataset = data.dataset("train")
     count = min(form.images, len(dataset))
     places = np.linspace(0, len(dataset) - 1, count).round().astype(int)
     mean = segmentor.mean.round().to(dtype=segmentor.mean.dtype).flatten().numpy()

@@ -69,7 +69,7 @@ def _export_file(config: Config, form: FileFormat, segmentor: Segmentor, card: C
     with _beside(path) as folder:
         written = Path(folder, path.name)
         form.write(network, description, written)
-        run, _ = form.open(written)
+        run, _ = form.load(written)
         parity = compare(segmentor, run, form)
         if form.exact:
             require_parity(parity, form)
@@ -81,7 +81,7 @@ def _export_file(config: Config, form: FileFormat, segmentor: Segmentor, card: C
     )
     said += f", {parity.same_class:.2%} of the labels are the same, on images of {sizes}"
     say(console, f"written to {path}, {_megabytes(form, path):.1f} MB: {said}")
-    run, _ = form.open(path)
+    run, _ = form.load(path)
     size = form.size or _TIMED
     table = Table("", "ms/image", "images/s", title=f"one image of {size[0]}×{size[1]}, {os.cpu_count()} processors")
     timings = latencies({"checkpoint, PyTorch": segmentor, path.name: run}, size)

@@ -28,7 +28,7 @@ def score_both(
     if not data.dataset("test").labeled:
         raise AtrousError(f"{data.label_space.name} {data.split('test')} has no labels: choose another split")
     inference = WholeImage() if form.size is None else Padded(size=form.size)
-    run, said = form.open(path)
+    run, said = form.load(path)
     exported = ExportedNetwork(run, Description.from_json(said, str(path)), str(path), labels=True)
     before = _score(network, inference, data, "scoring the checkpoint", console)
     return before, _score(exported, inference, data, "scoring the file", console)
