@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -57,6 +59,7 @@ def demo(config: Config) -> None:
         megapixels=config.max_megapixels,
     )
     files = Path(tempfile.mkdtemp(prefix="atrous-demo-"))
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     os.environ["GRADIO_TEMP_DIR"] = str(files / "gradio")
     try:
         page = build_page(
@@ -69,6 +72,9 @@ def demo(config: Config) -> None:
         )
         _serve(page, config)
     finally:
+        if threading.current_thread() is threading.main_thread():  # Gradio leaves handlers that end the process
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
         shutil.rmtree(files, ignore_errors=True)
 
 
