@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,7 @@ class OpenVino(FileFormat):
     @classmethod
     def load(cls, path: Path) -> tuple[Run, str | None]:
         """See ``FileFormat``."""
-        openvino = needed("openvino", "running OpenVINO files")
-        core = openvino.Core()
+        core = _core()
         try:
             model = core.read_model(str(path))
             said = model.get_rt_info(Description.KEY).astype(str) if model.has_rt_info(Description.KEY) else None
@@ -65,3 +65,9 @@ class OpenVinoInt8(Calibrated, OpenVino):
     def changed(self, model: Any) -> Any:
         """The model in 8 bits."""
         return in_8_bits(model, [image[None] for image in self.calibration])
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO's runtime, kept until the process ends: it unloads libraries whose threads may go on."""
+    return needed("openvino", "running OpenVINO files").Core()
