@@ -1,4 +1,4 @@
-"""What ends a program with a message that users are meant to read, and the check of ranges that most often does."""
+"""What ends a program with a message that users are meant to read, and what helps to write one."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ class RunInterrupted(BaseException):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+def first_line(error: BaseException) -> str:
+    """The first line that an error says, or the name of its class if it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def require_range(

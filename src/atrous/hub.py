@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, first_line
 
 PREFIX = "hf://"
 WEIGHTS = "model.safetensors"
@@ -35,7 +35,7 @@ def fetch(address: str) -> Path:
         raise AtrousError(f"{address} is no address of a model: give hf://<user>/<name>")
     try:
         folder = huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=[WEIGHTS, CARD])
-    except Exception as error:  # of several libraries: of the hub, of the network, of the cache
+    except _errors() as error:
         raise AtrousError(f"{address} cannot be fetched ({_reason(error)})") from error
     if not is_hub_folder(Path(folder)):
         raise AtrousError(f"{address} holds no {WEIGHTS} and {CARD}: it is no model of Atrous")
@@ -62,12 +62,20 @@ def upload(folder: Path, repository: str, *, private: bool) -> str:
     try:
         place = hub.create_repo(repository, private=private, exist_ok=True)
         hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="A model of Atrous")
-    except Exception as error:  # see fetch
+    except _errors() as error:
         raise AtrousError(
-            f"{folder} cannot be uploaded to {repository} ({_reason(error)}): log in with hf auth login"
+            f"{folder} cannot be uploaded to {repository} ({_reason(error)}); to log in: hf auth login"
         ) from error
     return str(place)
 
 
+def _errors() -> tuple[type[Exception], ...]:
+    """What huggingface_hub raises when the hub, the network or the cache is at fault."""
+    from huggingface_hub import errors
+
+    unreachable = errors.HfHubHTTPError.__bases__  # the HTTP library's error, and OSError
+    return (*unreachable, ValueError, errors.XetDownloadError, errors.RevisionResolutionError)
+
+
 def _reason(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(".")
+    return first_line(error).rstrip(".")

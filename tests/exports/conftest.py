@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.exports.statistics import fill_statistics
 from torch import nn
 
 import atrous
@@ -26,13 +27,7 @@ def lively() -> Callable[..., Segmentor]:
         torch.manual_seed(0)
         names = ("backbone.name=test_resnet",) if backbone == "timm" else ()
         network = atrous.create(model, backbone, num_classes=len(CLASSES), overrides=(*names, *overrides))
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                assert module.running_mean is not None
-                assert module.running_var is not None
-                module.running_mean.normal_(0, 0.1)
-                module.running_var.uniform_(0.5, 1.0)
-        network.eval()
+        fill_statistics(network)
         last = [each for each in network.head.modules() if isinstance(each, nn.Conv2d)][-1]
         assert last.out_channels == network.upsampler.score_channels
         assert last.bias is not None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from tests.exports.made_by_hand import described, identity_file
 
 from atrous.checkpoints import Card
 from atrous.crf import DenseCRF
@@ -77,26 +75,6 @@ def test_probabilities_in_a_file_are_as_good(network: Segmentor, card: Card, tmp
         torch.testing.assert_close(padded(exported, smaller), padded(network, smaller), rtol=0, atol=5e-2)
 
 
-def described(**changes: Any) -> str:
-    space = {"name": "x", "classes": ["a", "b"], "palette": [[0, 0, 0], [1, 1, 1]], "raw_ids": [0, 1]}
-    space |= {"ignored_raw_ids": [255], "ignore_index": 255}
-    card = {"format": 2, "label_space": space, "preprocessing": {}, "recipe": {}, "score": None}
-    plain = {"card": card, "result": "logits", "size": None, "precision": "fp32", "grid": "points"}
-    return json.dumps(plain | {"output_stride": 16, "input_scales": [1.0]} | changes)
-
-
-def model(path: Path, description: str | None) -> Path:
-    """A file whose result is its input."""
-    value = helper.make_tensor_value_info("image", TensorProto.UINT8, ["b", 3, "h", "w"])
-    out = helper.make_tensor_value_info("logits", TensorProto.UINT8, ["b", 3, "h", "w"])
-    graph = helper.make_graph([helper.make_node("Identity", ["image"], ["logits"])], "g", [value], [out])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    if description is not None:
-        helper.set_model_props(made, {"atrous": description})
-    onnx.save(made, str(path))
-    return path
-
-
 @pytest.mark.parametrize(
     ("description", "words"),
     [
@@ -104,13 +82,16 @@ def model(path: Path, description: str | None) -> Path:
         ("no JSON", "describes itself in a way that cannot be read"),
         ("{}", "describes itself in a way that cannot be read"),
         (described(grid="circles"), "describes itself in a way that cannot be read"),
+        (described(result="scores"), "format.result=scores is unknown"),
+        (described(mean=None), r"describes itself in a way that cannot be read \('mean'\)"),
+        (described(mean=[1, 2]), "a mean color has three numbers"),
         (described(card=[]), "was not written by Atrous"),
         (described(result="labels"), "gives labels alone"),
     ],
 )
 def test_files_that_say_nothing_of_use(description: str | None, words: str, tmp_path: Path) -> None:
     with pytest.raises(AtrousError, match=words):
-        load_network(model(tmp_path / "network.onnx", description))
+        load_network(identity_file(tmp_path / "network.onnx", description))
 
 
 def test_what_is_no_onnx_file(tmp_path: Path) -> None:
@@ -121,8 +102,18 @@ def test_what_is_no_onnx_file(tmp_path: Path) -> None:
             load_network(path)
 
 
+def test_files_that_give_something_else_than_they_say(tmp_path: Path) -> None:
+    """It says two classes, and gives three maps."""
+    exported, _ = load_network(identity_file(tmp_path / "network.onnx", described()))
+    with pytest.raises(AtrousError, match=r"gives \[2, 3, 70, 101\] where \[2, 2, 70, 101\] are due: it is damaged"):
+        WholeImage()(exported, IMAGE)
+    exported, _ = load_network(identity_file(tmp_path / "gray.onnx", described(), channels=1))
+    with pytest.raises(AtrousError, match=r"gray.onnx cannot be run on images of \[2, 3, 70, 101\] \(.*dimensions"):
+        WholeImage()(exported, IMAGE)
+
+
 def test_what_is_decided_for_good(tmp_path: Path) -> None:
-    path = model(tmp_path / "network.onnx", described())
+    path = identity_file(tmp_path / "network.onnx", described())
     with pytest.raises(AtrousError, match=r"has output stride 16 for good.*output_stride=8"):
         load_network(path, output_stride=8)
     exported, _ = load_network(path, output_stride=16)

@@ -174,8 +174,17 @@ def test_uploading(network: Segmentor, full_card: Card, tmp_path: Path, monkeypa
     lines = Hub(repository="some/model", private=True).write(network, full_card, tmp_path / "a")
     assert done == [("some/model", True), ("some/model", ["README.md", "card.json", "model.safetensors"])]
     assert "uploaded: https://hub/some/model; ckpt_path=hf://some/model takes it" in lines
-    with pytest.raises(AtrousError, match=r"cannot be uploaded to no/entry \(403 Forbidden\): log in with"):
+    with pytest.raises(
+        AtrousError, match=r"cannot be uploaded to no/entry \(403 Forbidden\); to log in: hf auth login"
+    ):
         Hub(repository="no/entry").write(network, full_card, tmp_path / "b")
+
+
+def test_nobody_answers(network: Segmentor, full_card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = functools.partial(huggingface_hub.HfApi, endpoint="http://127.0.0.1:9", token="none")
+    monkeypatch.setattr(huggingface_hub, "HfApi", nobody)
+    with pytest.raises(AtrousError, match=r"cannot be uploaded to some/model \(.+\); to log in"):
+        Hub(repository="some/model").write(network, full_card, tmp_path)
 
 
 def test_what_cannot_be_a_repository() -> None:

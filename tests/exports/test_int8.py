@@ -14,9 +14,6 @@ from atrous.errors import AtrousError
 from atrous.exports import Calibrated, Description, Onnx, OnnxInt8, OpenVinoInt8, Standalone, compare
 from atrous.models import Segmentor
 
-pytestmark = pytest.mark.slow
-
-
 Draw = Callable[..., torch.Tensor]
 
 
@@ -25,6 +22,7 @@ def pictures(draw: Draw, count: int, seed: int) -> list[np.ndarray]:
     return [draw(65 + 8 * (index % 3), 97, seed + index)[0].numpy() for index in range(count)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", [OnnxInt8(images=8), OpenVinoInt8(images=8)], ids=["onnx", "openvino"])
 def test_most_labels_are_the_same(
     form: Calibrated, network: Segmentor, card: Card, picture: Draw, tmp_path: Path
@@ -45,6 +43,7 @@ def test_most_labels_are_the_same(
     assert 1e-4 < compare(network, run, form).largest < 5
 
 
+@pytest.mark.long
 def test_filters_take_a_quarter_of_the_room(network: Segmentor, card: Card, picture: Draw, tmp_path: Path) -> None:
     sizes = {}
     for form in (Onnx(), OnnxInt8(images=2)):

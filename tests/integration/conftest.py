@@ -6,17 +6,19 @@ import contextlib
 import functools
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from omegaconf import DictConfig
+from playwright.sync_api import Browser, sync_playwright
 
 from atrous.commands.train import command as train
 from atrous.reports.figures import new_figure
@@ -130,6 +132,18 @@ def trained(
     with contextlib.redirect_stdout(said):
         task = train_with_random_classifier(config)
     return Trained(Path(config.paths.run), task, said.getvalue())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

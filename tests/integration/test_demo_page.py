@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -11,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import axe_playwright_python
 import gradio_client
 import numpy as np
 import pytest
 from omegaconf import DictConfig
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request
+from tests.exports.made_by_hand import described, identity_file
+from tests.integration.browsing import obstacles
 
 from atrous.commands.demo import command as demo
 from atrous.commands.demo.labeler import Choices, Labeler
@@ -26,8 +26,6 @@ from atrous.errors import AtrousError
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CLASSES = Shapes("val").label_space.classes
 
 
@@ -71,26 +69,20 @@ def served(trained: Any, composed_in: Callable[..., DictConfig], tmp_path_factor
 
 
 @pytest.fixture
-def page(served: Served) -> Iterator[Page]:
+def page(browser: Browser, served: Served) -> Iterator[Page]:
     """The page in a browser; whatever it fetches from elsewhere, and every error in it, is a failure."""
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1280, "height": 900})
-        opened.on("pageerror", lambda error: complaints.append(str(error)))
-        opened.on(
-            "request",
-            lambda request: (
-                complaints.append(request.url)
-                if request.url.startswith("http") and not request.url.startswith(served.address)
-                else None
-            ),
-        )
-        opened.goto(served.address)
-        yield opened
-        browser.close()
+
+    def note_request(request: Request) -> None:
+        if request.url.startswith("http") and not request.url.startswith(served.address):
+            complaints.append(request.url)
+
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", note_request)
+    opened.goto(served.address)
+    yield opened
+    opened.close()
     assert complaints == []
 
 
@@ -148,9 +140,8 @@ def test_a_visit(page: Page, served: Served, photograph: Path, tmp_path: Path) -
     page.get_by_label("number input for σβ").press("Enter")
     about.filter(has_text="CRF 4/67/20 + 3/3").wait_for()
 
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run()")["violations"]
-    assert [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")] == []
+    found = obstacles(page)
+    assert [each for each in found if each.impact in ("serious", "critical")] == []
 
 
 def test_it_fits_a_phone(page: Page, photograph: Path) -> None:
@@ -222,6 +213,12 @@ def test_without_a_checkpoint_it_takes_the_demo_or_says_how_to_make_one(
     (runs / "demo" / "2026-01-01_00-00-00" / "checkpoints" / "best.ckpt").write_bytes(b"no checkpoint")
     with pytest.raises(AtrousError, match=r"2026-01-01_00-00-00/checkpoints/best.ckpt is not a checkpoint"):
         demo.demo(composed("demo", f"paths.runs={runs}"))
+
+
+def test_an_exported_file_keeps_its_precision(composed: Callable[..., DictConfig], tmp_path: Path) -> None:
+    path = identity_file(tmp_path / "network.onnx", described())
+    with pytest.raises(AtrousError, match=r"network.onnx computes in fp32 for good: leave precision as it is"):
+        demo.demo(composed("demo", f"ckpt_path={path}", "precision=bf16"))
 
 
 def test_a_port_that_is_taken_is_one_sentence(trained: Any, composed: Callable[..., DictConfig]) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from PIL import Image
-from torch import nn
+from tests.exports.statistics import fill_statistics
 
 import atrous
 from atrous.checkpoints import Card
@@ -23,7 +23,6 @@ from atrous.commands.predict.command import predict
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
 from atrous.exports import Description, Onnx, Parity, Standalone, compare, load_network, require_parity
-from atrous.models import Segmentor
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -84,6 +83,7 @@ def test_its_masks_are_those_of_the_checkpoint(
         assert len(np.unique(masks[0])) > 1
 
 
+@pytest.mark.long
 def test_labels_in_eight_bits_are_scored_too(
     trained: Any, composed: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +95,7 @@ def test_labels_in_eight_bits_are_scored_too(
     assert said["logits"] == said["labels"] != []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["onnx_int8", "openvino_int8"])
 def test_eight_bits_say_what_they_cost(
     form: str, trained: Any, composed: Compose, capsys: pytest.CaptureFixture[str]
@@ -188,13 +189,7 @@ def test_every_family_member_exports(model: str, backbone: str, words: tuple[str
     network = atrous.create(model, backbone, num_classes=5, overrides=words)
     if model == "dupsampling":
         network.upsampler.load_state_dict({k: torch.randn_like(v) for k, v in network.upsampler.state_dict().items()})
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.8, 1.2)
-    assert isinstance(network.eval(), Segmentor)
+    fill_statistics(network)
     space = LabelSpace("five", tuple("abcde"), ((0, 0, 0),) * 5)
     path = tmp_path / "network.onnx"
     description = Description.of(

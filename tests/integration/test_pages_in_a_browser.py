@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import axe_playwright_python
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
+from tests.integration.browsing import obstacles
 from tests.reports.pages.example import write_example
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SCREENS = {"phone": {"width": 390, "height": 844}, "desk": {"width": 1280, "height": 900}}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -61,9 +48,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_everybody_can_use_it(screen: str, colors: str, page_file: Path, opened: Callable[..., Page]) -> None:
     page = opened(page_file, screen, colors)
     page.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run()")
-    assert [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]] == []
+    assert obstacles(page) == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the screen"
     shown = page.locator("img").evaluate_all("all => all.map(each => each.naturalWidth)")
     assert len(shown) > 10
@@ -131,5 +116,4 @@ def test_the_page_of_a_real_run(trained: Any, opened: Callable[..., Page]) -> No
     page = opened(trained.folder / "report.html", "phone", "dark")
     assert page.locator("#images .image").count() > 0
     assert "python src/train.py" in page.locator("#repeat").inner_text()
-    page.evaluate(AXE)
-    assert page.evaluate("axe.run()")["violations"] == []
+    assert obstacles(page) == []

@@ -10,7 +10,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from atrous.atomic_file import atomic_file
 from atrous.checkpoints.card import load_plain
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, first_line
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -45,4 +45,4 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return str(error).splitlines()[0]
+    return first_line(error)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from atrous.checkpoints.format_1 import upgraded
 from atrous.data.label_space import LabelSpace
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, first_line
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,7 @@ def load_plain(path: str | Path) -> dict[str, Any]:
     except AtrousError:
         raise
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise AtrousError(f"{path} is not a checkpoint that can be read as plain data ({reason})") from error
+        raise AtrousError(f"{path} is not a checkpoint that can be read as plain data ({first_line(error)})") from error
     if not isinstance(loaded, dict):
         raise AtrousError(f"{path} is not a checkpoint: it holds a {type(loaded).__name__}")
     return loaded

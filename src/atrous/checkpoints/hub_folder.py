@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from atrous.atomic_file import atomic_file
@@ -37,9 +37,7 @@ def write_hub_folder(folder: Path, card: Card, weights: Mapping[str, Tensor]) ->
     Raises:
         OSError: The disk is full or cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{WEIGHTS}"
-    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, partial, metadata={"format": "pt"})
-    partial.replace(folder / WEIGHTS)
+    with atomic_file(folder / WEIGHTS) as file:
+        file.write(save({name: tensor.contiguous() for name, tensor in weights.items()}, metadata={"format": "pt"}))
     with atomic_file(folder / CARD) as file:
         file.write(json.dumps(card.to_dict(), indent=2).encode())

@@ -10,8 +10,7 @@ import hydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from atrous.composition.exits import first_line
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, first_line
 from atrous.signatures import BUILT, require_argument, require_type
 
 

@@ -13,9 +13,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from atrous.composition.exits import first_line
 from atrous.composition.resolvers import register_resolvers
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, first_line
 from atrous.places import CONFIGURATION, quoted
 
 

@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from omegaconf.errors import OmegaConfBaseException
 
-from atrous.errors import AtrousError, RunInterrupted
+from atrous.errors import AtrousError, RunInterrupted, first_line
 from atrous.runs import release_unused_folders
 
 Arguments = ParamSpec("Arguments")
@@ -73,10 +73,6 @@ def _explanation(error: Exception) -> tuple[str, int]:
         return first_line(error), 2
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return f"{error.filename or 'the disk'} cannot be used: {error.strerror}", 2
-    reason = f"{type(error).__name__}: {first_line(error)}"
+    name, said = type(error).__name__, first_line(error)
+    reason = name if said == name else f"{name}: {said}"
     return f"{reason} (a bug in Atrous, or a value that was not checked; HYDRA_FULL_ERROR=1 shows where)", 1
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message."""
-    return next(iter(str(error).splitlines()), "")

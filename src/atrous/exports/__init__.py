@@ -2,7 +2,7 @@
 
 from atrous.exports.description import Description
 from atrous.exports.executorch_format import ExecuTorch
-from atrous.exports.exported_network import ExportedNetwork, load_network
+from atrous.exports.exported_network import SUFFIXES, ExportedNetwork, load_network
 from atrous.exports.file_format import Calibrated, FileFormat
 from atrous.exports.hub import Hub
 from atrous.exports.onnx_format import Onnx, OnnxInt8
@@ -12,6 +12,7 @@ from atrous.exports.standalone import Standalone
 from atrous.exports.torch_export_format import TorchExport
 
 __all__ = [
+    "SUFFIXES",
     "Calibrated",
     "Description",
     "ExecuTorch",

@@ -6,9 +6,12 @@ import json
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+import torch
+from torch import Tensor
+
 from atrous.checkpoints import Card
 from atrous.errors import AtrousError
-from atrous.exports.standalone import Result
+from atrous.exports.standalone import Result, known_result
 from atrous.geometry import Grid, Size
 from atrous.models import Network
 
@@ -55,6 +58,11 @@ class Description:
         }
         return json.dumps(plain)
 
+    @property
+    def mean(self) -> Tensor:
+        """The mean color, RGB, 0…255, that images are extended with."""
+        return torch.tensor(self.card.preprocessing["mean"], dtype=torch.float32)
+
     @classmethod
     def from_json(cls, text: str | None, where: str) -> Self:
         """Read what a file says.
@@ -70,10 +78,12 @@ class Description:
             raise AtrousError(f"{where} was not exported by Atrous: it says nothing of classes and preprocessing")
         try:
             plain: dict[str, Any] = json.loads(text)
-            size = plain["size"]
+            size, card = plain["size"], Card.of({Card.KEY: plain["card"]}, where)
+            if len(card.preprocessing["mean"]) != 3:
+                raise ValueError("a mean color has three numbers")
             return cls(
-                card=Card.of({Card.KEY: plain["card"]}, where),
-                result=plain["result"],
+                card=card,
+                result=known_result(plain["result"]),
                 size=None if size is None else (int(size[0]), int(size[1])),
                 precision=str(plain["precision"]),
                 grid=Grid(plain["grid"]),

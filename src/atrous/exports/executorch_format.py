@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from atrous.errors import AtrousError
 from atrous.exports.description import Description
-from atrous.exports.file_format import FileFormat, Run, needed
+from atrous.exports.file_format import FileFormat, Run, cannot_run, needed
 from atrous.exports.standalone import Result, Standalone, graph_of, quiet
 
 _EXTRA = "executorch"
@@ -58,7 +58,10 @@ class ExecuTorch(FileFormat):
             raise AtrousError(f"{path} is not an ExecuTorch file that can be run ({error})") from error
 
         def run(images: NDArray[np.uint8]) -> NDArray[Any]:
-            one_by_one = [method.execute((torch.from_numpy(image[None]),))[0].numpy().copy() for image in images]
+            try:
+                one_by_one = [method.execute((torch.from_numpy(image[None]),))[0].numpy().copy() for image in images]
+            except RuntimeError as error:
+                raise AtrousError(cannot_run(path, images, error)) from error
             return np.concatenate(one_by_one)
 
         return run, str(said)

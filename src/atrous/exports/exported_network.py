@@ -24,6 +24,8 @@ from atrous.models.upsamplers import Bilinear
 _SURE = 100.0
 """Logit of a label above all others."""
 _FORMATS: dict[str, type[FileFormat]] = {each.suffix: each for each in (Onnx, OpenVino)}
+SUFFIXES = tuple(_FORMATS)
+"""Of files that stand in for checkpoints."""
 
 
 class ExportedNetwork(Network):
@@ -53,9 +55,8 @@ class ExportedNetwork(Network):
         self.input_scales = description.input_scales
         self.crf = None
         self.precision = description.precision
-        mean = torch.tensor(description.card.preprocessing.get("mean", (0.0, 0.0, 0.0)))
-        self.register_buffer("mean", mean.view(1, 3, 1, 1), persistent=False)
-        self._nearest = Bilinear(grid=self.grid, num_classes=self.num_classes)
+        self.register_buffer("mean", description.mean.view(1, 3, 1, 1), persistent=False)
+        self._upsampler = Bilinear(grid=self.grid, num_classes=self.num_classes)
 
     @property
     def grid(self) -> Grid:
@@ -74,7 +75,8 @@ class ExportedNetwork(Network):
             image: B×3×H×W, RGB, 0…255; what lies between whole numbers is rounded.
 
         Raises:
-            AtrousError: The images do not have the size that the file is for, or another precision is asked for.
+            AtrousError: The images do not have the size that the file is for, another precision is asked for, or
+                the file gives something else than it says.
         """
         if torch.is_autocast_enabled(image.device.type):
             raise AtrousError(f"{self._where} computes in {self.precision} for good: leave precision as it is")
@@ -87,8 +89,11 @@ class ExportedNetwork(Network):
             )
         pixels = image if image.dtype == torch.uint8 else image.round().clamp(0, 255).to(torch.uint8)
         result = torch.from_numpy(self._run(pixels.cpu().numpy())).to(image.device)
-        logits = self._logits(result)  # B×C×H×W
-        return LogitMap(logits, self._nearest, num_classes=self.num_classes, grid=self.grid, size=size, extended=size)
+        logits = self._logits(result)
+        due = (len(image), self.num_classes, *size)
+        if logits.shape != due:
+            raise AtrousError(f"{self._where} gives {list(logits.shape)} where {list(due)} are due: it is damaged")
+        return LogitMap(logits, self._upsampler, num_classes=self.num_classes, grid=self.grid, size=size, extended=size)
 
     def _logits(self, result: Tensor) -> Tensor:
         if self._description.result == "labels":

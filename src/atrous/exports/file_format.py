@@ -15,7 +15,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.errors import AtrousError, require_range
+from atrous.errors import AtrousError, first_line, require_range
 from atrous.exports.description import Description
 from atrous.exports.standalone import Result, Standalone, quiet
 from atrous.geometry import Size
@@ -71,7 +71,7 @@ class FileFormat(ABC):
         """
 
     def files(self, path: Path) -> list[Path]:
-        """The files that ``write`` makes, the one that is named last at the end."""
+        """All files that ``write(..., path)`` makes; ``path`` comes last, so that it is there when the others are."""
         return [path]
 
 
@@ -113,6 +113,11 @@ def in_8_bits(model: Any, images: Sequence[Any]) -> Any:
     safe = parameters.AdvancedQuantizationParameters(overflow_fix=parameters.OverflowFix.ENABLE)
     with quiet(), contextlib.redirect_stdout(io.StringIO()):
         return nncf.quantize(model, nncf.Dataset(images), subset_size=len(images), advanced_parameters=safe)
+
+
+def cannot_run(path: Path, images: NDArray[np.uint8], error: Exception) -> str:
+    """The sentence for a file whose network refuses images."""
+    return f"{path} cannot be run on images of {list(images.shape)} ({first_line(error)})"
 
 
 def needed(name: str, what: str, *, extra: str = "export") -> Any:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, first_line
 from atrous.exports.description import Description
-from atrous.exports.file_format import Calibrated, FileFormat, Run, in_8_bits, needed
+from atrous.exports.file_format import Calibrated, FileFormat, Run, cannot_run, in_8_bits, needed
 from atrous.exports.standalone import Standalone, graph_of, quiet
 
 _INPUT = "image"
@@ -31,8 +31,7 @@ class Onnx(FileFormat):
             with torch.no_grad(), quiet():
                 program = torch.onnx.export(graph, dynamo=True, verbose=False)
         except torch.onnx.OnnxExporterError as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise AtrousError(f"the network has an operation that ONNX does not have ({reason})") from error
+            raise AtrousError(f"the network has an operation that ONNX does not have ({first_line(error)})") from error
         assert program is not None
         model = program.model_proto
         _rename(model, {model.graph.input[0].name: _INPUT, model.graph.output[0].name: self.result})
@@ -52,16 +51,21 @@ class Onnx(FileFormat):
     def load(cls, path: Path) -> tuple[Run, str | None]:
         """See ``FileFormat``."""
         runtime = needed("onnxruntime", "running ONNX files")
+        errors = _errors()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         try:
             session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # of classes that the runtime does not export
-            raise AtrousError(f"{path} is not an ONNX file that can be run ({_first_line(error)})") from error
+        except errors as error:
+            raise AtrousError(f"{path} is not an ONNX file that can be run ({first_line(error)})") from error
 
         def run(images: NDArray[np.uint8]) -> NDArray[Any]:
-            result: NDArray[Any] = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(images)})[0]
+            named = {session.get_inputs()[0].name: np.ascontiguousarray(images)}
+            try:
+                result: NDArray[Any] = session.run(None, named)[0]
+            except errors as error:
+                raise AtrousError(cannot_run(path, images, error)) from error
             return result
 
         return run, session.get_modelmeta().custom_metadata_map.get(Description.KEY)
@@ -98,5 +102,8 @@ def _describe(model: Any, description: Description) -> None:
     entry.key, entry.value = Description.KEY, description.to_json()
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: classes without a base of their own."""
+    state = needed("onnxruntime.capi.onnxruntime_pybind11_state", "running ONNX files")
+    own = (each for each in vars(state).values() if isinstance(each, type) and issubclass(each, Exception))
+    return (ValueError, RuntimeError, *own)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, first_line
 from atrous.exports.description import Description
-from atrous.exports.file_format import Calibrated, FileFormat, Run, in_8_bits, needed
+from atrous.exports.file_format import Calibrated, FileFormat, Run, cannot_run, in_8_bits, needed
 from atrous.exports.onnx_format import Onnx
 from atrous.exports.standalone import Standalone
 
@@ -45,11 +45,13 @@ class OpenVino(FileFormat):
             said = model.get_rt_info(Description.KEY).astype(str) if model.has_rt_info(Description.KEY) else None
             compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         except RuntimeError as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
-            raise AtrousError(f"{path} is not an OpenVINO file that can be run ({reason})") from error
+            raise AtrousError(f"{path} is not an OpenVINO file that can be run ({first_line(error)})") from error
 
         def run(images: NDArray[np.uint8]) -> NDArray[Any]:
-            result: NDArray[Any] = compiled(np.ascontiguousarray(images))[0].copy()
+            try:
+                result: NDArray[Any] = compiled(np.ascontiguousarray(images))[0].copy()
+            except RuntimeError as error:
+                raise AtrousError(cannot_run(path, images, error)) from error
             return result
 
         return run, said

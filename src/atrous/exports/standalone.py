@@ -12,11 +12,22 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, first_line
 from atrous.geometry import Size, size_of
 from atrous.models import Segmentor
 
 Result = Literal["logits", "probabilities", "labels"]
+
+
+def known_result(name: str) -> Result:
+    """A kind of result by its name.
+
+    Raises:
+        AtrousError: There is none.
+    """
+    if name not in get_args(Result):
+        raise AtrousError(f"format.result={name} is unknown; choose one of {', '.join(get_args(Result))}")
+    return cast(Result, name)
 
 
 class Standalone(nn.Module):
@@ -32,15 +43,13 @@ class Standalone(nn.Module):
 
     def __init__(self, segmentor: Segmentor, result: Result = "logits") -> None:
         super().__init__()
-        if result not in get_args(Result):
-            raise AtrousError(f"format.result={result} is unknown; choose one of {', '.join(get_args(Result))}")
         if segmentor.crf is not None:
             raise AtrousError(
                 f"the network ends in a {segmentor.crf.description}, which no exported file can hold: export one "
                 "without it, and refine what that gives with predict's callbacks=dense_crf"
             )
         self.segmentor = segmentor.folded()
-        self.result = result
+        self.result = known_result(result)
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute the result.
@@ -89,10 +98,9 @@ def graph_of(network: Standalone, size: Size | None, *, batch: int | None = None
     try:
         with torch.no_grad(), quiet():
             return torch.export.export(network, (image,), dynamic_shapes={"image": dynamic}, strict=False)
-    except Exception as error:  # of any class, from anywhere in PyTorch
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+    except (RuntimeError, ValueError) as error:  # operators' own and those of sizes that are not known
         what = "for one size of images" if size else "for images of any size: set format.size=[<height>,<width>]"
-        raise AtrousError(f"the network cannot be exported {what} ({reason})") from error
+        raise AtrousError(f"the network cannot be exported {what} ({first_line(error)})") from error
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from atrous.checkpoints.foreign._translation import Renaming, Translation, model_node
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, first_line
 
 _BACKBONE = "tf_deeplab_mobilenetv2_050"
 _UNITS = (1, 2, 3, 4, 3, 3, 1)
@@ -43,7 +43,7 @@ def read(path: Path) -> dict[str, Tensor]:
         interpreter = litert.Interpreter(model_path=str(path))
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise AtrousError(f"{path} is not a TFLite file: {str(error).splitlines()[0]}") from error
+        raise AtrousError(f"{path} is not a TFLite file: {first_line(error)}") from error
     if interpreter.get_input_details()[0]["dtype"] is not np.float32:
         raise AtrousError(f"{path} is a quantized network; only float networks can be imported")
     tensors: dict[str, Tensor] = {}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import tempfile
-import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -20,7 +18,7 @@ from atrous.commands.demo.page import build_page
 from atrous.commands.predict.predictor import PRECISIONS, choose_device
 from atrous.composition import Config, require_types
 from atrous.errors import AtrousError, require_range
-from atrous.exports import load_network
+from atrous.exports import ExportedNetwork, load_network
 from atrous.places import command
 from atrous.runs import CHECKPOINTS, checkpoint_to_use
 from atrous.terminal import open_console, say
@@ -51,30 +49,29 @@ def demo(config: Config) -> None:
     _require_gradio()
     checkpoint = checkpoint_to_use(config.ckpt_path or _newest_demo(Path(config.paths.runs)))
     network, card = load_network(checkpoint, trust=config.trust)
+    mixed = str(config.precision) == "bf16"
+    if mixed and isinstance(network, ExportedNetwork):
+        raise AtrousError(f"{checkpoint} computes in {network.precision} for good: leave precision as it is")
     labeler = Labeler(
         network,
         device=choose_device(config.device),
-        mixed=str(config.precision) == "bf16",
+        mixed=mixed,
         longest_side=config.longest_side,
         megapixels=config.max_megapixels,
     )
     files = Path(tempfile.mkdtemp(prefix="atrous-demo-"))
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     os.environ["GRADIO_TEMP_DIR"] = str(files / "gradio")
     try:
         page = build_page(
             labeler,
             card.label_space,
             title=_title(checkpoint, card),
-            files=files,
+            files=files / "masks",
             examples=_examples(card, config, files),
             queue=config.queue,
         )
         _serve(page, config)
     finally:
-        if threading.current_thread() is threading.main_thread():  # Gradio leaves handlers that end the process
-            for each, handler in handlers.items():
-                signal.signal(each, handler)
         shutil.rmtree(files, ignore_errors=True)
 
 

@@ -1,14 +1,14 @@
 """The page: what visitors set, and what they get."""
 
-import tempfile
+# no annotations of the future here: Gradio asks for the classes of those of callbacks
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from atrous.commands.demo.downloads import KEPT, Downloads
 from atrous.commands.demo.labeler import Choices, Labeled, Labeler, Smoothing
 from atrous.commands.demo.view import EMPTY, SCRIPT, STYLE, view_of
 from atrous.data.label_space import LabelSpace
-from atrous.data.mask_file import write_mask
 from atrous.errors import AtrousError
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -23,13 +23,14 @@ def build_page(
         labeler: Labels photographs.
         space: Names and colors of the classes.
         title: What the network is.
-        files: Folder for what visitors download.
+        files: Folder for what visitors download; it is created.
         examples: Photographs to begin with.
         queue: Visitors who may wait.
     """
     import gradio as gr
 
     usual = Smoothing()
+    downloads = Downloads(files, space)
     strides = labeler.output_strides
 
     def chosen(event: gr.SelectData) -> str:
@@ -58,10 +59,10 @@ def build_page(
             labeled = labeler(labeler.read(Path(path)), choices)
         except AtrousError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        mask = _write(labeled, space, files, Path(path).stem)
+        mask = downloads.add(labeled, Path(path).stem)
         return view_of(labeled, space, _about(labeled, choices)), gr.DownloadButton(value=str(mask), interactive=True)
 
-    with gr.Blocks(title=f"Atrous: {title}", analytics_enabled=False) as page:
+    with gr.Blocks(title=f"Atrous: {title}", analytics_enabled=False, delete_cache=(KEPT // 6, KEPT)) as page:
         gr.Markdown(f"# {title}\nDrop a photograph; it stays on the machine that runs this page.")
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
@@ -112,13 +113,6 @@ def build_page(
 
 def _middle(strides: Sequence[int]) -> int | None:
     return 16 if 16 in strides else next(iter(strides), None)
-
-
-def _write(labeled: Labeled, space: LabelSpace, files: Path, name: str) -> Path:
-    """The mask as predict writes it, in a folder of its own, so that visitors get the name of their photograph."""
-    path = Path(tempfile.mkdtemp(dir=files)) / f"{name}.png"
-    write_mask(path, labeled.mask(), space)
-    return path
 
 
 def _about(labeled: Labeled, choices: Choices) -> str:

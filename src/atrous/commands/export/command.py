@@ -13,11 +13,11 @@ from atrous.checkpoints import Card
 from atrous.checkpoints.load import load_segmentor
 from atrous.commands.export.calibration import calibration_images
 from atrous.commands.export.latency import latencies
-from atrous.commands.export.scores import score_both
+from atrous.commands.export.scores import require_labels, score_both
 from atrous.composition import Config, build, require_types
 from atrous.composition.parts import build_evaluation_data
 from atrous.errors import AtrousError
-from atrous.exports import Calibrated, Description, FileFormat, Hub, Standalone, compare, require_parity
+from atrous.exports import SUFFIXES, Calibrated, Description, FileFormat, Hub, Standalone, compare, require_parity
 from atrous.geometry import Size
 from atrous.models import Segmentor
 from atrous.places import command, setting
@@ -63,6 +63,7 @@ def _export_file(config: Config, form: FileFormat, segmentor: Segmentor, card: C
     data = None
     if isinstance(form, Calibrated):
         data = build_evaluation_data(config, card)
+        require_labels(data)
         form.calibration = calibration_images(data, form, segmentor)
     network = Standalone(segmentor, form.result)
     description = Description.of(segmentor, card, result=form.result, size=form.size, precision=form.precision)
@@ -92,7 +93,7 @@ def _export_file(config: Config, form: FileFormat, segmentor: Segmentor, card: C
         before, after = score_both(segmentor, path, data, form, console)
         split = f"{data.label_space.name} {config.split}"
         say(console, f"mIoU on {split}: {before:.2%}, in 8 bits {after:.2%}: {100 * (before - after):+.2f} points lost")
-    if form.result != "labels" and form.suffix in (".onnx", ".xml"):
+    if form.result != "labels" and form.suffix in SUFFIXES:
         say(console, f"label images with it: {command('predict')} {setting('ckpt_path', path)} input=<image or folder>")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Mapping
 
@@ -17,14 +18,14 @@ def latencies(contestants: Mapping[str, Segmentor | Run], size: Size) -> dict[st
     """Milliseconds for one image, from uint8 pixels to the result.
 
     Args:
-        contestants: A network in evaluation mode, or what runs a file, by name.
+        contestants: A network in evaluation mode, which runs as ``predict`` runs it, or what runs a file, by name.
         size: Height and width of the image.
     """
     image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     calls: dict[str, Callable[[], object]] = {}
     for name, contestant in contestants.items():
         if isinstance(contestant, Segmentor):
-            calls[name] = functools.partial(contestant, image)
+            calls[name] = functools.partial(copy.deepcopy(contestant).to(memory_format=torch.channels_last), image)
         else:
             calls[name] = functools.partial(contestant, image.numpy())
     with torch.inference_mode():

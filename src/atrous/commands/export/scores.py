@@ -17,16 +17,20 @@ from atrous.models import Network
 from atrous.terminal import track
 
 
-def score_both(
-    network: Network, path: Path, data: SegmentationDataModule, form: FileFormat, console: Console
-) -> tuple[float, float]:
-    """MIoU of a checkpoint's network and of an exported file, on all images of the test split.
+def require_labels(data: SegmentationDataModule) -> None:
+    """Refuse a split that nothing can be scored on.
 
     Raises:
-        AtrousError: The split has no labels.
+        AtrousError: It has no labels.
     """
     if not data.dataset("test").labeled:
         raise AtrousError(f"{data.label_space.name} {data.split('test')} has no labels: choose another split")
+
+
+def score_both(
+    network: Network, path: Path, data: SegmentationDataModule, form: FileFormat, console: Console
+) -> tuple[float, float]:
+    """MIoU of a checkpoint's network and of an exported file, on all images of the split that is scored."""
     inference = WholeImage() if form.size is None else Padded(size=form.size)
     run, said = form.load(path)
     exported = ExportedNetwork(run, Description.from_json(said, str(path)), str(path), labels=True)

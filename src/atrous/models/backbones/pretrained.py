@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, first_line
 
 _HUB_TIMEOUT_SECONDS = 5
 
@@ -113,8 +113,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             "mappings"
         ) from error
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise AtrousError(f"cannot read weights from {path}: {reason}") from error
+        raise AtrousError(f"cannot read weights from {path}: {first_line(error)}") from error
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
