@@ -31,6 +31,8 @@ from PIL import Image
 from atrous.commands.benchmark import command as benchmark
 from atrous.commands.benchmark.history import append
 from atrous.commands.benchmark.machine import measure
+from atrous.commands.export import command as export
+from atrous.commands.export.latency import latencies
 from atrous.commands.prepare import trial
 from atrous.commands.prepare.tasks import fit_batch
 from atrous.commands.prepare.trial import Trial
@@ -56,7 +58,14 @@ COMPOSED_ONLY = {
     "suite=start": "imports Lightning again and again; tests/commands/benchmark/suites/test_start.py does it",
     "callbacks=[evaluate,submission]": "needs VOC's classes; tests/integration/test_submissions.py runs it",
 }
-LONG = ("auto_deeplab.md", "convolution.md", "crf.md", "inference.md", "results.md")  # half a minute or more each
+LONG = (
+    "auto_deeplab.md",
+    "convolution.md",
+    "crf.md",
+    "export.md",
+    "inference.md",
+    "results.md",
+)  # half a minute or more each
 NOT_RUN = {
     r"python3\.12 -m venv|\.venv/bin/pip install": "sets up an environment, from a network",
     r"\.venv/bin/python -c": "tells whether there is a GPU",
@@ -232,8 +241,11 @@ class Bench:
             config.device = "cpu"
         elif script == "demo":
             config.update(device="cpu", port=None)
-        elif script == "export" and "images" in config.format:
-            config.format.images = 2
+        elif script == "export":
+            if config.format.get("size") is not None:
+                config.format.size = [65, 97]
+            if "images" in config.format:
+                config.format.images = 2
         elif script == "benchmark":
             config.augment.update(cases=[[64, 96, 65]], samples=2, repetitions=1)
             config.data.update(crops=[33, 33], sizes=[[40, 50], [48, 64]], images=2, repetitions=1)
@@ -340,6 +352,7 @@ def bench(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fit_batch, "try_batch", try_batch_here)
     monkeypatch.setattr(benchmark, "measure", measured)
+    monkeypatch.setattr(export, "latencies", functools.partial(latencies, rounds=1))
     monkeypatch.setattr("gradio.Blocks.block_thread", lambda self: None)
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     photos = tmp_path / "photos"

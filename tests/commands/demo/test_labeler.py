@@ -12,11 +12,15 @@ from PIL import Image
 
 import atrous
 from atrous.commands.demo.labeler import Choices, Labeler, Smoothing
+from atrous.crf import Bilateral, DenseCRF, Gaussian
 from atrous.errors import AtrousError
-from atrous.inference import MultiScale, WholeImage
+from atrous.inference import Inference, MultiScale, Refined, WholeImage
 from atrous.models import Segmentor
 
 CPU = torch.device("cpu")
+
+
+CRF = DenseCRF(kernels={"both": Bilateral(sigma_xy=20, sigma_rgb=30, weight=5), "near": Gaussian(sigma=2)})
 
 
 def colors() -> np.ndarray:
@@ -53,7 +57,7 @@ def photograph() -> np.ndarray:
     return colors()
 
 
-def probabilities(network: Segmentor, photograph: np.ndarray, inference: MultiScale | WholeImage) -> torch.Tensor:
+def probabilities(network: Segmentor, photograph: np.ndarray, inference: Inference) -> torch.Tensor:
     with torch.inference_mode():
         return inference(network, torch.from_numpy(photograph).permute(2, 0, 1)[None])[0]
 
@@ -64,10 +68,11 @@ def probabilities(network: Segmentor, photograph: np.ndarray, inference: MultiSc
         (Choices(), WholeImage()),
         (Choices(scales=(0.5, 1.0), flip=True), MultiScale(scales=(0.5, 1.0), flip=True)),
         (Choices(flip=True), MultiScale(flip=True)),
+        (Choices(smoothing=Smoothing(sigma_xy=20, sigma_rgb=30, weight=5, sigma=2)), Refined(refiner=CRF)),
     ],
 )
 def test_labels_and_confidence_are_those_of_inference(
-    labeler: Labeler, network: Segmentor, photograph: np.ndarray, choices: Choices, inference: MultiScale
+    labeler: Labeler, network: Segmentor, photograph: np.ndarray, choices: Choices, inference: Inference
 ) -> None:
     labeled = labeler(photograph, choices)
     wanted = probabilities(network, photograph, inference).max(dim=0)

@@ -48,6 +48,22 @@ def test_logits_stay(model: str, backbone: str, overrides: list[str]) -> None:
     torch.testing.assert_close(folded(image), network(image), rtol=0, atol=float(1e-4 * wanted.std()))
 
 
+def test_filters_are_rounded_once() -> None:
+    """Each number of a folded convolution is the exact one in float32."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(8, 16, 3), nn.BatchNorm2d(16)).eval()
+    convolution, norm = network
+    with torch.no_grad():
+        for tensor in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+            tensor.uniform_(0.1, 1.5)
+    exact = {name: value.double() for name, value in network.state_dict().items()}
+    scale = exact["1.weight"] / (exact["1.running_var"] + norm.eps).sqrt()
+    fold_batch_norms(network, lambda: network(torch.rand(1, 8, 5, 5)))
+    assert torch.equal(convolution.weight, (exact["0.weight"] * scale[:, None, None, None]).float())
+    bias = exact["1.bias"] + (exact["0.bias"] - exact["1.running_mean"]) * scale
+    assert torch.equal(convolution.bias, bias.float())
+
+
 class Twice(nn.Module):
     """Uses results of convolutions in ways that forbid to fold the norm behind them."""
 

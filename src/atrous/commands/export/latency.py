@@ -14,12 +14,13 @@ from atrous.geometry import Size
 from atrous.models import Segmentor
 
 
-def latencies(contestants: Mapping[str, Segmentor | Run], size: Size) -> dict[str, Timing]:
+def latencies(contestants: Mapping[str, Segmentor | Run], size: Size, *, rounds: int = 10) -> dict[str, Timing]:
     """Milliseconds for one image, from uint8 pixels to the result.
 
     Args:
         contestants: A network in evaluation mode, which runs as ``predict`` runs it, or what runs a file, by name.
         size: Height and width of the image.
+        rounds: Turns of each, fewer if all of them have taken 20 seconds.
     """
     image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     calls: dict[str, Callable[[], object]] = {}
@@ -29,4 +30,4 @@ def latencies(contestants: Mapping[str, Segmentor | Run], size: Size) -> dict[st
         else:
             calls[name] = functools.partial(contestant, image.numpy())
     with torch.inference_mode():
-        return take_turns(calls, rounds=10, seconds=20)
+        return take_turns(calls, rounds=rounds, seconds=20)
