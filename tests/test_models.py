@@ -123,7 +123,7 @@ def test_weights_come_back_from_a_state_dict(recipe: DictConfig) -> None:
         assert torch.equal(fresh(picture(40, 61)), trained(picture(40, 61)))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_captured_graph_computes_the_same(recipe: DictConfig) -> None:
     """What ``task.compile=true`` traces; tests/training/test_compile.py generates code from such a graph."""
     segmentor = built(recipe).eval()

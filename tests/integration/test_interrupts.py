@@ -192,8 +192,8 @@ def test_several_processes_stop_at_the_same_step(
     assert len(list(tmp_path.glob("train/*/*"))) == 1, "one folder for all of them"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_process_ends_with_its_own_status_and_no_worker(
     number: signal.Signals, repository: Path, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from tests.reports.pages.reading import Read
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
+@pytest.mark.long
 def test_a_multirun_ends_in_a_page_that_compares_its_runs(
     command: Callable[..., subprocess.CompletedProcess[str]], tiny_options: tuple[str, ...], tmp_path: Path, drawn: None
 ) -> None:

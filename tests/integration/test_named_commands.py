@@ -92,6 +92,10 @@ def commands(page: Path) -> Iterator[tuple[int, str, str]]:
 WITH_COMMANDS = [page for page in PAGES if any(commands(page))]
 
 
+def is_long(page: Path) -> bool:
+    return page.name in LONG or page.parent.name == "sweep"
+
+
 def arguments(text: str, fill: Callable[[str], str]) -> list[str]:
     """What the script gets when a user types the command: optional parts are given, ``...`` is not."""
     text = re.sub(r"<([^<>]*)>", lambda found: shlex.quote(fill(found[1])), text)
@@ -368,7 +372,7 @@ def bench(
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=pytest.mark.long if page.name in LONG else ()) for page in WITH_COMMANDS],
+    [pytest.param(page, marks=pytest.mark.long if is_long(page) else ()) for page in WITH_COMMANDS],
     ids=[str(page.relative_to(ROOT)) for page in WITH_COMMANDS],
 )
 def test_every_command_runs(page: Path, bench: Bench) -> None:

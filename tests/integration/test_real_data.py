@@ -148,6 +148,7 @@ def test_person_part_merges_the_parts_of_real_persons(person_part: PersonPart) -
         assert np.take_along_axis(covered, mask[None].astype(np.int64), axis=0).all(), path
 
 
+@pytest.mark.long
 def test_a_folder_of_photographs_is_described(shared: Path) -> None:
     """Three photographs with masks beside them, as bitmaps."""
     found = describe(shared / "data" / "coral_segmentation", workers=1)

@@ -57,7 +57,7 @@ def run(
     return Path(config.paths.run)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_several_processes_score_and_write_what_one_does(
     run: Path, devkit: Path, tmp_path: Path, repository: Path, command: Command
 ) -> None:

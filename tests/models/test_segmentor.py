@@ -347,7 +347,8 @@ def test_a_crf_learns_as_new_layers_do_and_does_not_decay(with_crf: tuple[Segmen
     assert learned <= groups["head_no_decay"]
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @torch.no_grad()
 def test_a_network_with_a_crf_can_be_folded_and_compiled(backend: str) -> None:
     """One layer, a batch norm and two steps of the CRF: how long their code is built grows with every operation."""

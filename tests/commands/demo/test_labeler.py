@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -97,6 +98,14 @@ def test_each_choice_changes_something(labeler: Labeler, photograph: np.ndarray)
     found = [labeler(photograph, each).confidence.tobytes() for each in choices]
     assert len(set(found)) == len(choices)
     assert labeler(photograph, choices[0]).confidence.tobytes() == found[0]
+
+
+def test_visitors_at_once_do_not_change_each_others_stride(labeler: Labeler, photograph: np.ndarray) -> None:
+    choices = [Choices(output_stride=stride) for stride in (8, 16, 32)]
+    wanted = [labeler(photograph, each).confidence.tobytes() for each in choices]
+    with ThreadPoolExecutor(6) as visitors:
+        found = list(visitors.map(lambda number: labeler(photograph, choices[number % 3]), range(60)))
+    assert [each.confidence.tobytes() for each in found] == 20 * wanted
 
 
 def test_long_photographs_are_shrunk_and_their_masks_are_not(labeler: Labeler) -> None:

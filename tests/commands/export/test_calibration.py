@@ -25,7 +25,7 @@ def segmentor() -> Segmentor:
 @pytest.fixture
 def data(composed: Callable[..., DictConfig]) -> SegmentationDataModule:
     return build_data(
-        composed("train", "data.dataset.size=40", "data.dataset.lengths={train: 7, val: 2, test: 1}").data
+        composed("train", "data.dataset.size=64", "data.dataset.lengths={train: 7, val: 2, test: 1}").data
     )
 
 
@@ -41,10 +41,10 @@ def test_they_are_evenly_spaced_over_the_training_split(data: SegmentationDataMo
 def test_large_ones_are_cut_and_small_ones_get_the_mean_color(
     data: SegmentationDataModule, segmentor: Segmentor
 ) -> None:
-    (image, *_) = calibration_images(data, OnnxInt8(images=1, size=[30, 50]), segmentor)
+    (image, *_) = calibration_images(data, OnnxInt8(images=1, size=[30, 80]), segmentor)
     own = data.dataset("train")[0].image.transpose(2, 0, 1)
-    assert image.shape == (3, 30, 50)
-    np.testing.assert_array_equal(image[:, :, :40], own[:, :30])
+    assert image.shape == (3, 30, 80)
+    np.testing.assert_array_equal(image[:, :, :64], own[:, :30])
     mean = segmentor.mean.flatten().round().to(torch.uint8).numpy()
     assert 100 < mean.min() < mean.max() < 130  # ImageNet's
-    assert (image[:, :, 40:] == mean[:, None, None]).all()
+    assert (image[:, :, 64:] == mean[:, None, None]).all()

@@ -125,6 +125,7 @@ def test_without_a_network_there_is_a_command_that_trains_one(name: str, source:
         importlib.import_module(f"{drawings.__name__}.{name}").figure(source)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", drawings.NAMES)
 def test_every_figure_is_drawn_on_both_pages(name: str) -> None:
     draw = importlib.import_module(f"{drawings.__name__}.{name}").figure(WithNetworks())

@@ -26,12 +26,14 @@ def test_a_trial_tells_memory_and_time() -> None:
     assert peak_memory() - own < 2**27  # it was not this process that trained
 
 
+@pytest.mark.long
 def test_a_trial_that_takes_too_much_is_stopped() -> None:
     trial = try_batch(WORDS, 512, steps=1000, memory=2**30, on_gpu=False)
     assert not trial.fits
     assert trial.bytes is None
 
 
+@pytest.mark.long
 def test_other_troubles_are_told() -> None:
     with pytest.raises(AtrousError, match="image pooling got a batch of one image while its batch norm trains"):
         try_batch(WORDS, 1, steps=2, memory=None, on_gpu=False)

@@ -33,6 +33,7 @@ def run(**options: Any) -> tuple[dict[str, Any], str]:
     return result, console.file.getvalue()
 
 
+@pytest.mark.long
 def test_ratios_are_to_the_faster_layout() -> None:
     result, said = run()
     (row,) = result["rows"]
