@@ -55,6 +55,7 @@ class Onnx(FileFormat):
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # PyTorch takes turns with it
         try:
             session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except errors as error:
