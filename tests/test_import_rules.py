@@ -27,6 +27,7 @@ FLOORS = (
         "autocast",
         "machine",
         "hub",
+        "launch",
     ),
     ("models", "losses", "metrics", "crf", "data"),
     ("inference", "checkpoints", "loggers", "reports"),

@@ -271,6 +271,8 @@ def test_odd_values_are_refused_by_name(key: str, values: Sequence[object], comp
         ("model=dupsampling upsampler.width=0", "upsampler.width=0 must be at least 1"),
         ("model=dupsampling upsampler.temperature=0", "upsampler.temperature=0 must be greater than 0"),
         ("loss=focal loss.class_weights=[0,0,0,0,0,0,0,0]", r"loss.class_weights=\[0, 0.* one must be positive"),
+        ("task.skip_not_finite=-1", "task.skip_not_finite=-1 must be at least 0"),
+        ("trainer.sync_batchnorm=true trainer.devices=2 trainer.strategy=ddp", "sync_batchnorm=true needs GPUs"),
         ("task=null", "nothing can be built from None"),
     ],
 )

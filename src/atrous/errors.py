@@ -26,6 +26,10 @@ class RunInterrupted(BaseException):
         self.status = status
 
 
+class ProcessLost(RuntimeError):
+    """Another process of a run has ended, so this one cannot go on; the message says what to do."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line that an error says, or the name of its class if it says nothing."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

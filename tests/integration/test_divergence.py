@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import torch
 from lightning.pytorch import Callback
 from omegaconf import DictConfig
 
+from atrous.commands.prepare import command as prepare
 from atrous.commands.train import command as entry_point
 from atrous.errors import AtrousError
+from atrous.training import KeptBatch
 
 pytestmark = pytest.mark.integration
 
@@ -46,6 +50,92 @@ def test_a_learning_rate_beyond_reason_ends_the_run(callbacks: str, composed: Co
     with pytest.raises(AtrousError, match=r"training has diverged: at step [1-3] .*task\.learning_rate=1e\+30"):
         entry_point.train(config)
     assert not (Path(config.paths.run) / "checkpoints" / "best.ckpt").exists()
+
+
+class Blind(Callback):
+    """Makes the photographs of some steps so bright that the network cannot count so far; says what was logged."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
+        self.skipped: list[float] = []
+
+    def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step in self.steps:
+            batch["image"] = torch.full_like(batch["image"], 255, dtype=torch.float32) * 1e36
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if "train/skipped" in trainer.callback_metrics:
+            self.skipped.append(float(trainer.callback_metrics["train/skipped"]))
+
+
+def train_blind(config: DictConfig, blind: Blind, monkeypatch: pytest.MonkeyPatch) -> Any:
+    build_trainer = entry_point.build_trainer
+
+    def with_callback(config: DictConfig, *others: Callback) -> Any:
+        trainer = build_trainer(config, *others)
+        trainer.callbacks.insert(0, blind)
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(entry_point, "build_trainer", with_callback)
+        return entry_point.train(config)
+
+
+STEPS = ("trainer.max_steps=6", "validate_every=3", "data.num_workers=0")
+
+
+def test_a_batch_that_fails_is_kept_and_computed_again(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = composed("train", *OPTIONS, *STEPS)
+    with pytest.raises(AtrousError, match=r"diverged: at step 4 the loss is (nan|inf) \(images \w+, \w+\)") as stop:
+        train_blind(config, Blind(4), monkeypatch)
+    (path,) = (Path(config.paths.run) / "not_finite").iterdir()
+    said = re.search(r"`python src/prepare.py (task=replay replay.path=\S+)` computes it again", str(stop.value))
+    assert said is not None
+    assert str(path) in said[1]
+    kept = KeptBatch.read(path)
+    assert (kept.step, len(kept.names)) == (4, 2)
+    last = torch.load(Path(config.paths.run) / "checkpoints" / "last.ckpt")
+    assert last["global_step"] == 4  # as it was before the batch
+    capsys.readouterr()
+    prepare.prepare(composed("prepare", *shlex.split(said[1]), run="replay"))
+    words = capsys.readouterr().out
+    assert ", ".join(kept.names) in words
+    assert re.search(r"first result that is not finite: backbone\.\S+ \(\w+\) of finite inputs", words), words
+
+
+def test_such_batches_are_left_out_and_counted(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They change nothing: no weight, no statistic; and one more than may be left out ends the run."""
+    blind = Blind(1, 2)
+    task = train_blind(composed("train", *OPTIONS, *STEPS, "task.skip_not_finite=2"), blind, monkeypatch)
+    assert blind.skipped[-1] == 2
+    assert "left out, 2 of at most 2: at step 2 the loss is" in capsys.readouterr().out
+    assert all(tensor.isfinite().all() for tensor in task.state_dict().values())
+    assert task.trainer.global_step == 6
+    with pytest.raises(AtrousError, match="at step 4 the loss is"):
+        train_blind(composed("train", *OPTIONS, *STEPS, "task.skip_not_finite=2", run="b"), Blind(1, 2, 4), monkeypatch)
+
+
+def test_a_step_without_gradient_changes_nothing(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    class Look(Blind):
+        def on_train_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:
+            seen[trainer.global_step] = {name: each.clone() for name, each in module.state_dict().items()}
+
+    train_blind(composed("train", *OPTIONS, *STEPS, "task.skip_not_finite=1"), Look(3), monkeypatch)
+    same = [all(torch.equal(seen[step][name], seen[step + 1][name]) for name in seen[1]) for step in range(1, 6)]
+    assert same == [False, False, True, False, False]
+
+
+def test_what_is_no_kept_batch(composed: Compose, tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    for path, words in (("null", "replay.path is missing"), (tmp_path / "other.pt", "holds no batch of a step")):
+        with pytest.raises(AtrousError, match=words):
+            prepare.prepare(composed("prepare", "task=replay", f"replay.path={path}"))
 
 
 @pytest.mark.parametrize("where", ["weight", "statistic"])

@@ -31,7 +31,7 @@ OPTIONS = (
     "data.dataset.size=64", "data.dataset.lengths={train: 8, val: 2, test: 2}", "data.eval_batch_size=1",
     "augment.crop_size=33", "data.batch_size=2", "trainer=cpu", "logger=csv", "trainer.max_steps=8", "validate_every=4",
 )  # fmt: skip
-IN_PROCESS = (*OPTIONS, "data.num_workers=0", "callbacks=minimal")
+IN_PROCESS = (*OPTIONS, "data.num_workers=0", "callbacks=minimal", "trainer.log_every_n_steps=1")
 
 
 class Signal(Callback):

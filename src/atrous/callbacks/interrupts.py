@@ -1,4 +1,4 @@
-"""Stopping on Ctrl-C and SIGTERM without losing a step."""
+"""Stopping on Ctrl-C, SIGTERM and SIGUSR1 without losing a step."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from atrous.callbacks.resume_point import ResumePoint
 from atrous.errors import RunInterrupted
+from atrous.launch import find_launch
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupts(Callback):
     """Writes a resume point and ends the run at the first signal; a second one ends the process at once.
 
-    Training stops after the next optimizer step. If a validation follows that step, or is already running, the resume
-    point is the one written one step before it: the whole validation is repeated, along with its step.
+    Training stops after the next optimizer step, as soon as that is in the logs. If a validation follows that step, or
+    is already running, the resume point is the one written one step before it: the whole validation is repeated, along
+    with its step.
+
+    SIGUSR1 is what SLURM sends before the time of a job is over (``#SBATCH --signal=SIGUSR1@120``): the job is queued
+    again then, and continues. SIGTERM is not answered like this, because ``scancel`` sends it too.
 
     Args:
         resume_with: The command that a run is resumed with, before its ``ckpt_path``.
@@ -27,29 +34,36 @@ class Interrupts(Callback):
     def __init__(self, resume_with: str) -> None:
         self._resume_with = resume_with
         self._signal: signal.Signals | None = None
+        self._saved = False
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over SIGINT and SIGTERM."""
+        """Take over the signals."""
         self._listen()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over SIGINT and SIGTERM."""
+        """Take over the signals."""
         self._listen()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over SIGINT and SIGTERM."""
+        """Take over the signals."""
         self._listen()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and stop if a signal has arrived and an optimizer step is complete."""
+        """Save if a signal has arrived and an optimizer step is complete; stop if a validation comes next."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches or not self._received(trainer):
             return
-        if batch_idx + 1 != trainer.num_training_batches:
-            for point in _resume_points(trainer):
-                point.save(trainer)
-        self._stop_training(trainer)
+        if batch_idx + 1 == trainer.num_training_batches:
+            self._stop_training(trainer)
+        for point in _resume_points(trainer):
+            point.save(trainer)
+        self._saved = True
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Stop after the resume point; Lightning has logged the step before it by now."""
+        if self._saved:
+            self._stop_training(trainer)
 
     def on_validation_batch_end(
         self,
@@ -79,7 +93,7 @@ class Interrupts(Callback):
 
     def _listen(self) -> None:
         """Replace Lightning's handlers, which it installs before a stage and removes after it."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -100,11 +114,11 @@ class Interrupts(Callback):
         if not saved:
             self._stop(trainer, f"at step {trainer.global_step}, before a resume point was written")
         run = saved[0].path.parent.parent
-        self._stop(
-            trainer,
-            f"at step {trainer.global_step}; `{self._resume_with} {shlex.quote(f'ckpt_path={run}')}` resumes from step "
-            f"{saved[0].saved_step}",
-        )
+        resumes = f"`{self._resume_with} {shlex.quote(f'ckpt_path={run}')}` resumes from step {saved[0].saved_step}"
+        launch = find_launch()
+        if self._signal == signal.SIGUSR1 and launch is not None and trainer.is_global_zero:
+            resumes = "; ".join(filter(None, (resumes, launch.requeue())))
+        self._stop(trainer, f"at step {trainer.global_step}; {resumes}")
 
     def _stop(self, trainer: Trainer, where: str) -> NoReturn:
         received = self._signal or signal.SIGTERM  # another process got it

@@ -30,6 +30,8 @@ MAY_CHANGE = (
     "task.atrous_convolution",
     "task.checkpoint_activations",
     "task.compile",
+    "task.not_finite",
+    "task.skip_not_finite",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",

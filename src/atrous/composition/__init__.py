@@ -7,7 +7,12 @@ from omegaconf import DictConfig as Config
 
 from atrous.composition.build import build, plain, require_types
 from atrous.composition.compose import compose, compose_again
-from atrous.composition.continuation import ARCHITECTURE, command_to_continue, continue_recorded_run
+from atrous.composition.continuation import (
+    ARCHITECTURE,
+    command_to_continue,
+    continue_recorded_run,
+    recorded_overrides,
+)
 from atrous.composition.entry_point import entry_point
 from atrous.composition.exits import exit_with_one_sentence
 from atrous.composition.multirun import ComparisonPage
@@ -25,6 +30,7 @@ __all__ = [
     "entry_point",
     "exit_with_one_sentence",
     "plain",
+    "recorded_overrides",
     "register_resolvers",
     "require_types",
 ]

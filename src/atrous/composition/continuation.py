@@ -63,7 +63,7 @@ def continue_recorded_run(argv: Sequence[str], *, config_name: str = "train") ->
             f"another command wrote {path}: continue with `{command_to_continue(card.recipe)} "
             f"{shlex.quote(f'ckpt_path={path.parent.parent}')}`"
         )
-    recorded = _recorded_overrides(card, besides=said)
+    recorded = recorded_overrides(card, besides=said)
     return [*kept, f"ckpt_path={quoted(str(path))}", *recorded]
 
 
@@ -85,7 +85,7 @@ def _newest_run(words: Sequence[str], config_name: str) -> Path:
     return run
 
 
-def _recorded_overrides(card: Card, *, besides: Sequence[Override]) -> list[str]:
+def recorded_overrides(card: Card, *, besides: Sequence[Override] = ()) -> list[str]:
     """Original overrides of a checkpoint's run, except those that are given now.
 
     Raises:

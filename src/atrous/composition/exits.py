@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from omegaconf.errors import OmegaConfBaseException
 
-from atrous.errors import AtrousError, RunInterrupted, first_line
+from atrous.errors import AtrousError, ProcessLost, RunInterrupted, first_line
 from atrous.runs import release_unused_folders
 
 Arguments = ParamSpec("Arguments")
@@ -71,6 +71,8 @@ def _explanation(error: Exception) -> tuple[str, int]:
         return str(error), 2
     if isinstance(error, OmegaConfBaseException):
         return first_line(error), 2
+    if isinstance(error, ProcessLost):
+        return str(error), 1
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return f"{error.filename or 'the disk'} cannot be used: {error.strerror}", 2
     name, said = type(error).__name__, first_line(error)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
@@ -22,9 +24,10 @@ from atrous.composition.build import build, plain
 from atrous.composition.continuation import command_to_continue
 from atrous.data import SegmentationDataModule
 from atrous.errors import AtrousError, require_range
+from atrous.launch import Slurm, find_launch
 from atrous.models import Network, Segmentor
 from atrous.models.upsamplers import DUpsampling
-from atrous.runs import checkpoint_to_continue, checkpoint_to_use
+from atrous.runs import CHECKPOINTS, checkpoint_to_continue, checkpoint_to_use
 from atrous.terminal import open_console
 from atrous.training import EvaluationTask, SegmentationTask
 from atrous.training.label_code_fitting import fit_upsampler
@@ -67,7 +70,7 @@ def build_untrained_task(config: DictConfig, data: SegmentationDataModule) -> Se
     """Build what training takes, with random weights and a loss that weighs all classes alike: for trials of it."""
     classes = data.label_space.num_classes
     segmentor = build_segmentor(without_initial_weights(plain(config.model)), classes)
-    return _join(config, data, segmentor, lambda: [1.0] * classes)
+    return _join(config, data, segmentor, lambda: [1.0] * classes, not_finite=None)
 
 
 def _join(
@@ -151,6 +154,9 @@ def build_trainer(config: DictConfig, *others: Callback) -> pl.Trainer:
     callbacks = [build(node) for node in (config.get("callbacks") or {}).values() if node is not None]
     plugins: list[object] = [AtomicCheckpointIO()]
     settings: dict[str, object] = {}
+    launch = find_launch()
+    if isinstance(launch, Slurm) and SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # which Interrupts does
     if config.trainer.get("sync_batchnorm"):
         plugins.append(SynchronizedBatchNorm())
         settings["sync_batchnorm"] = False  # Lightning's own
@@ -162,6 +168,13 @@ def build_trainer(config: DictConfig, *others: Callback) -> pl.Trainer:
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
     }
     trainer = cast(pl.Trainer, build(config.trainer, **settings))
+    on_cpus = trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu"
+    if on_cpus and config.trainer.get("sync_batchnorm"):
+        raise AtrousError(
+            "trainer.sync_batchnorm=true needs GPUs, because PyTorch has no such batch norm for CPUs: set it to false"
+        )
+    if launch is not None:
+        launch.rejoin("nccl" if trainer.strategy.root_device.type == "cuda" else "gloo")
     require_range("trainer.log_every_n_steps", config.trainer.get("log_every_n_steps"), at_least=0)
     return trainer
 
@@ -187,9 +200,14 @@ def check_validation_steps(config: DictConfig) -> None:
 def starting_point(config: DictConfig) -> StartingPoint | None:
     """The checkpoint that training continues from; ``ckpt_path=last`` is the one in this run's own folder.
 
+    A run that its launcher has started again continues without being asked to, which ``ckpt_path`` says afterwards.
+
     Raises:
         AtrousError: There is none, or it does not belong to a run.
     """
+    launch, own = find_launch(), Path(config.paths.run, CHECKPOINTS, "last.ckpt")
+    if config.ckpt_path is None and launch is not None and launch.restarts and own.is_file():
+        config.ckpt_path = str(own)
     if config.ckpt_path is None:
         return None
     path = config.paths.run if config.ckpt_path == "last" else config.ckpt_path

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from atrous.composition.exits import one_sentence
 from atrous.errors import AtrousError
+from atrous.launch import find_launch
 from atrous.places import CONFIGURATION, project
 from atrous.runs import claim_folder, run_of
 
@@ -22,9 +23,9 @@ def register_resolvers() -> None:
     """Register the resolvers of configuration files.
 
     ``${project:}`` is the folder that ``data/`` and ``logs/`` are in, ``${new_folder:parent}`` a folder of this process
-    alone, named after the time, and ``${run_folder:parent,ckpt_path}`` the same, or the folder of the resumed run.
-    ``${of_each:parts,key}`` is what the data set of each name has under ``data.<key>``. ``${multirun:}`` is the name of
-    the multirun's folder, or null outside one.
+    and of those that a launcher started with it, named after the time, and ``${run_folder:parent,ckpt_path}`` the same,
+    or the folder of the resumed run. ``${of_each:parts,key}`` is what the data set of each name has under
+    ``data.<key>``. ``${multirun:}`` is the name of the multirun's folder, or null outside one.
     """
     OmegaConf.register_new_resolver("project", lambda: str(project()), replace=True)
     OmegaConf.register_new_resolver("new_folder", _new_folder, use_cache=True, replace=True)
@@ -35,7 +36,8 @@ def register_resolvers() -> None:
 
 def _new_folder(parent: str) -> str:
     with one_sentence():  # Hydra asks for the folder before it calls our error handling
-        return str(claim_folder(parent))
+        launch = find_launch()
+        return str(claim_folder(parent) if launch is None else launch.folder(Path(parent), claim_folder))
 
 
 def _run_folder(parent: str, ckpt_path: str | None) -> str:

@@ -320,7 +320,7 @@ class _Whole(_Samples):
 
 def _start_worker(worker: int) -> None:
     """Workers provide the parallelism, so they have one thread each; the process that they work for ends them."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and a scheduler send them to all processes
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # terminals and schedulers send them to all
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -92,7 +92,7 @@ class ArchitectureSearch(SegmentationTask):
         if self._adam_state is not None:
             self._adam.load_state_dict(dict(self._adam_state))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """A step of the architecture, once it learns, and the loss for one of the weights."""
         self.phase = "weights of random networks" if self._strategy == "random" else "weights"
         if batch["architecture"] is not None and self._strategy == "gradient":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,13 +18,19 @@ from atrous.geometry import size_of
 from atrous.losses import Loss
 from atrous.models import Segmentor
 from atrous.models.atrous_convolution import compute_by, has_atrous_convolution
+from atrous.places import command, setting
 from atrous.training.batch_norm import freeze_batch_norm, hold_statistics
 from atrous.training.evaluation import LOGGED, Batch, EvaluationTask
 from atrous.training.full_size_loss import full_size_losses
 from atrous.training.fused_optimizer import build_optimizer
+from atrous.training.kept_batch import KeptBatch, Statistics
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.parameter_groups import train_only as _train_only
 
+_KEPT = 3
+"""Batches that a process keeps; each comes with the weights."""
+_NAMED = 4
+_SKIPPED = "skipped_batches"
 _STEPS_BETWEEN_LOOKS = 10
 """Optimizer steps after which the weights are looked at for overflow."""
 
@@ -51,6 +58,9 @@ class SegmentationTask(EvaluationTask):
         checkpoint_activations: Compute activations again on the way back instead of keeping them: less memory for
             more time, and the same results.
         compile: Compile the network.
+        not_finite: Folder for batches whose loss is infinite or not a number; ``None`` to keep none.
+        skip_not_finite: How many such batches a run leaves out before it stops. Each is a step without a gradient; the
+            optimizer is not fused then, and batch norms are watched.
         seed: Seeds dropout, together with the step.
         recipe: The configuration as plain data; kept in checkpoints.
         overrides: Command-line overrides; kept in checkpoints.
@@ -82,6 +92,8 @@ class SegmentationTask(EvaluationTask):
         atrous_convolution: str = "auto",
         checkpoint_activations: bool = False,
         compile: bool = False,
+        not_finite: str | None = None,
+        skip_not_finite: int = 0,
         seed: int = 0,
         recipe: Mapping[str, Any] | None = None,
         overrides: Sequence[str] = (),
@@ -98,7 +110,12 @@ class SegmentationTask(EvaluationTask):
         self._seed = seed
         self._recipe = dict(recipe or {})
         self._overrides = tuple(overrides)
-        self._all_have_gradients = True
+        self._all_have_gradients = skip_not_finite == 0
+        self._not_finite = None if not_finite is None else Path(not_finite)
+        self._may_skip = skip_not_finite
+        self._skipped = 0
+        self._statistics: Statistics | None = None
+        require_range("task.skip_not_finite", skip_not_finite, at_least=0)
         require_range("task.learning_rate", learning_rate, above=0)
         require_range("task.weight_decay", weight_decay, at_least=0)
         require_range("task.head_factor", head_factor, at_least=0)
@@ -193,12 +210,68 @@ class SegmentationTask(EvaluationTask):
         """Tell the network how much of the training is done."""
         self.segmentor.backbone.at_progress(self.global_step / self.trainer.max_steps)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Sum of the losses of all outputs, each at the resolution that the recipe asks for."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Sum of the losses of all outputs, each at the resolution that the recipe asks for.
+
+        Returns:
+            The loss; ``None`` if it is not finite and may be left out.
+
+        Raises:
+            AtrousError: It is not finite.
+        """
         self._seed_step()
+        if self._may_skip:
+            self._statistics = self._statistics or Statistics(self.segmentor)
+            self._statistics.keep()
         loss = self._loss_of(batch)
+        if not self._is_finite(loss):
+            self._leave_out(batch, float(loss.detach()))
+            return None
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
         return loss
+
+    def _is_finite(self, loss: Tensor) -> bool:
+        """Whether the loss is, in all processes where they may go on without it; waits for the device."""
+        finite = bool(loss.isfinite())
+        if self._may_skip and self.trainer.world_size > 1:
+            return self.trainer.strategy.reduce_boolean_decision(finite, all=True)
+        return finite
+
+    def _leave_out(self, batch: Batch, loss: float) -> None:
+        """Keep a batch whose loss is not finite, and count it.
+
+        Raises:
+            AtrousError: No more may be left out.
+        """
+        names = ", ".join(batch["name"][:_NAMED]) + (", …" if len(batch["name"]) > _NAMED else "")
+        said = f"at step {self.global_step} the loss is {loss} (images {names})"
+        if self._not_finite is not None and self._skipped < _KEPT:
+            path = self._not_finite / f"step_{self.global_step:06d}_process_{self.global_rank}.pt"
+            self._keep(batch, loss).write(path)
+            replay = f"{command('prepare')} task=replay {setting('replay.path', path)}"
+            said += f"; `{replay}` computes it again and says where it goes wrong"
+        if self._skipped >= self._may_skip:
+            raise AtrousError(
+                f"training has diverged: {said}; lower task.learning_rate={self._learning_rate}, set "
+                f"trainer.gradient_clip_val, or leave such batches out with task.skip_not_finite={self._skipped + 10}"
+            )
+        self._skipped += 1
+        assert self._statistics is not None
+        self._statistics.restore()
+        self.log("train/skipped", float(self._skipped), on_step=True, on_epoch=False, rank_zero_only=True)
+        print(f"left out, {self._skipped} of at most {self._may_skip}: {said}", flush=True)
+
+    def _keep(self, batch: Batch, loss: float) -> KeptBatch:
+        return KeptBatch(
+            card=self._card(),
+            weights=self.state_dict(),
+            image=batch["image"].cpu(),
+            mask=batch["mask"].cpu(),
+            names=tuple(batch["name"]),
+            step=self.global_step,
+            seed=torch.initial_seed(),
+            loss=loss,
+        )
 
     def _seed_step(self, stream: int = 0) -> None:
         """Let dropout depend on seed, batch and rank alone: a resumed run draws what the uninterrupted one would have.
@@ -210,9 +283,20 @@ class SegmentationTask(EvaluationTask):
         torch.manual_seed(hash((*place, stream) if stream else place) & (2**63 - 1))
 
     def _loss_of(self, batch: Batch) -> Tensor:
+        of_outputs, labels = self.losses(batch, step=self.global_step)
+        losses = [self.segmentor.loss_weights[name] * each for name, each in of_outputs.items()]
+        return (torch.stack(losses) * self._shares_of_pixels(labels.values())).sum()  # one weight an output
+
+    def losses(self, batch: Batch, *, step: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses of all outputs that have one, and the labels that they were compared with, by the outputs' names.
+
+        Args:
+            batch: Images and masks.
+            step: Optimizer steps before it.
+        """
         image, mask = self._images(batch["image"]), batch["mask"]  # uint8 B×3×H×W and B×H×W
         assert self.loss is not None
-        self.loss.at_step(self.global_step)
+        self.loss.at_step(step)
         if self._loss_resolution == "labels":
             of_outputs = full_size_losses(self.segmentor, self.loss, image, mask)
             labels: dict[str, Tensor] = {name: mask for name in of_outputs}
@@ -220,8 +304,7 @@ class SegmentationTask(EvaluationTask):
             scores = self.segmentor(image, outputs="scores")  # by name: B×C×h×w
             labels = {name: self._labels_of(output, mask) for name, output in scores.items()}  # B×h×w
             of_outputs = {name: self.loss(scores[name], labels[name]) for name in scores}
-        losses = [self.segmentor.loss_weights[name] * each for name, each in of_outputs.items()]
-        return (torch.stack(losses) * self._shares_of_pixels(labels.values())).sum()  # one weight an output
+        return of_outputs, labels
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Check now and then that training has not diverged; each check waits for the device."""
@@ -240,13 +323,17 @@ class SegmentationTask(EvaluationTask):
             AtrousError: The weights are no longer finite; nothing is written.
         """
         self._require_finite(self.segmentor.state_dict().values())
-        checkpoint[Card.KEY] = Card(
+        checkpoint[Card.KEY] = self._card().to_dict()
+        checkpoint[_SKIPPED] = self._skipped
+
+    def _card(self) -> Card:
+        return Card(
             label_space=self.label_space,
             preprocessing=self.segmentor.preprocessing(),
             recipe=self._recipe,
             score=self._score_card,
             overrides=self._overrides,
-        ).to_dict()
+        )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint with other classes or of another network before its tensors are copied."""
@@ -264,6 +351,7 @@ class SegmentationTask(EvaluationTask):
                 f"shape, such as {misfits[0]}"
             )
         self._score_card = card.score
+        self._skipped = checkpoint.get(_SKIPPED, 0)
 
     def _require_known_monitors(self) -> None:
         known = ["train/loss", "val/loss", *(f"val/{name}" for name in LOGGED)]

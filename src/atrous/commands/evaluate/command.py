@@ -19,6 +19,7 @@ from atrous.composition.parts import build_evaluation_data, build_evaluation_tas
 from atrous.data.label_space import LabelSpace
 from atrous.errors import AtrousError
 from atrous.exports import load_network
+from atrous.launch import together
 from atrous.memory import keep_freed_memory
 from atrous.places import CHECKOUT, command
 from atrous.reports import (
@@ -98,7 +99,8 @@ def _measure(variant: Variant) -> tuple[Measurement, LabelSpace] | None:
         )
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
-    trainer.test(task, datamodule=data, verbose=False)
+    with together(trainer.world_size, lambda: "start it again"):
+        trainer.test(task, datamodule=data, verbose=False)
     if not trainer.is_global_zero or not labeled:
         return None
     assert task.last_scores is not None

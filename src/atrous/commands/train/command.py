@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import lightning.pytorch as pl
 from atrous.atomic_file import remove_partial_files
 from atrous.callbacks import RunRecord
 from atrous.checkpoints.resume import StartingPoint, require_same_recipe
-from atrous.composition import Config, plain, require_types
+from atrous.composition import Config, command_to_continue, plain, require_types
 from atrous.composition.parts import (
     build_data,
     build_task,
@@ -21,9 +22,10 @@ from atrous.composition.parts import (
 )
 from atrous.composition.precision import decide_precision, keep_precision
 from atrous.errors import require_range
+from atrous.launch import together
 from atrous.loggers import finish_wandb
 from atrous.memory import keep_freed_memory
-from atrous.places import CHECKOUT
+from atrous.places import CHECKOUT, setting
 from atrous.reports.run_record import config_tree
 from atrous.runs import CHECKPOINTS, locked
 from atrous.terminal import open_console, say
@@ -67,12 +69,21 @@ def train(config: Config) -> SegmentationTask:
                 say(console, line)
         failed = True
         try:
-            trainer.fit(task, datamodule=data, ckpt_path=None if resume is None else resume.path)
+            with together(trainer.world_size, functools.partial(_how_to_go_on, config)):
+                trainer.fit(task, datamodule=data, ckpt_path=None if resume is None else resume.path)
             failed = False
         finally:
             trainer.fit_loop.teardown()  # Lightning leaves the training workers alive if a validation fails
             finish_wandb(exit_code=int(failed))
     return task
+
+
+def _how_to_go_on(config: Config) -> str:
+    """What to do with a run that cannot go on by itself."""
+    run = Path(config.paths.run)
+    if not (run / CHECKPOINTS / "last.ckpt").is_file():
+        return "there is no resume point yet, so start it again"
+    return f"`{command_to_continue(config)} {setting('ckpt_path', run)}` resumes from its last checkpoint"
 
 
 def start(config: Config, resume: StartingPoint | None) -> str:
