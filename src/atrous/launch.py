@@ -119,9 +119,9 @@ class TorchRun(Launch):
 
     def rejoin(self, backend: str) -> None:
         """See ``Launch``."""
-        if self.restarts:
-            from torch.distributed import init_process_group
+        from torch.distributed import init_process_group, is_initialized
 
+        if self.restarts and not is_initialized():
             store = self._store(f"attempt {self.restarts}")
             init_process_group(backend, store=store, rank=self.rank, world_size=int(os.environ["WORLD_SIZE"]))
 

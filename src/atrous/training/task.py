@@ -224,32 +224,46 @@ class SegmentationTask(EvaluationTask):
             self._statistics = self._statistics or Statistics(self.segmentor)
             self._statistics.keep()
         loss = self._loss_of(batch)
-        if not self._is_finite(loss):
-            self._leave_out(batch, float(loss.detach()))
+        finite = bool(loss.isfinite())  # waits for the device
+        if not self._in_all_processes(finite):
+            said = "in another process" if finite else self._keep(batch, float(loss.detach()))
+            self._leave_out(f"at step {self.global_step} the loss is not finite {said}")
             return None
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
         return loss
 
-    def _is_finite(self, loss: Tensor) -> bool:
-        """Whether the loss is, in all processes where they may go on without it; waits for the device."""
-        finite = bool(loss.isfinite())
+    def _in_all_processes(self, finite: bool) -> bool:
+        """Whether the loss of a step is finite in all processes; asked only where they may go on without it."""
         if self._may_skip and self.trainer.world_size > 1:
             return self.trainer.strategy.reduce_boolean_decision(finite, all=True)
         return finite
 
-    def _leave_out(self, batch: Batch, loss: float) -> None:
-        """Keep a batch whose loss is not finite, and count it.
+    def _keep(self, batch: Batch, loss: float) -> str:
+        """Write a batch whose loss is not finite into its folder, and say what was in it, and how to look at it."""
+        names = ", ".join(batch["name"][:_NAMED]) + (", …" if len(batch["name"]) > _NAMED else "")
+        said = f"but {loss} (images {names})"
+        if self._not_finite is None or self._skipped >= _KEPT:
+            return said
+        path = self._not_finite / f"step_{self.global_step:06d}_process_{self.global_rank}.pt"
+        KeptBatch(
+            card=self._card(),
+            weights=self.state_dict(),
+            image=batch["image"].cpu(),
+            mask=batch["mask"].cpu(),
+            names=tuple(batch["name"]),
+            step=self.global_step,
+            seed=torch.initial_seed(),
+            loss=loss,
+        ).write(path)
+        replay = f"{command('prepare')} task=replay {setting('replay.path', path)}"
+        return f"{said}; `{replay}` computes it again and says where it goes wrong"
+
+    def _leave_out(self, said: str) -> None:
+        """Count a step without a gradient, and undo what it did to the statistics.
 
         Raises:
             AtrousError: No more may be left out.
         """
-        names = ", ".join(batch["name"][:_NAMED]) + (", …" if len(batch["name"]) > _NAMED else "")
-        said = f"at step {self.global_step} the loss is {loss} (images {names})"
-        if self._not_finite is not None and self._skipped < _KEPT:
-            path = self._not_finite / f"step_{self.global_step:06d}_process_{self.global_rank}.pt"
-            self._keep(batch, loss).write(path)
-            replay = f"{command('prepare')} task=replay {setting('replay.path', path)}"
-            said += f"; `{replay}` computes it again and says where it goes wrong"
         if self._skipped >= self._may_skip:
             raise AtrousError(
                 f"training has diverged: {said}; lower task.learning_rate={self._learning_rate}, set "
@@ -260,18 +274,6 @@ class SegmentationTask(EvaluationTask):
         self._statistics.restore()
         self.log("train/skipped", float(self._skipped), on_step=True, on_epoch=False, rank_zero_only=True)
         print(f"left out, {self._skipped} of at most {self._may_skip}: {said}", flush=True)
-
-    def _keep(self, batch: Batch, loss: float) -> KeptBatch:
-        return KeptBatch(
-            card=self._card(),
-            weights=self.state_dict(),
-            image=batch["image"].cpu(),
-            mask=batch["mask"].cpu(),
-            names=tuple(batch["name"]),
-            step=self.global_step,
-            seed=torch.initial_seed(),
-            loss=loss,
-        )
 
     def _seed_step(self, stream: int = 0) -> None:
         """Let dropout depend on seed, batch and rank alone: a resumed run draws what the uninterrupted one would have.
