@@ -148,7 +148,7 @@ class Slurm(Launch):
     def requeue(self) -> str | None:
         """See ``Launch``."""
         try:
-            done = subprocess.run(["scontrol", "requeue", self._job], capture_output=True, text=True, timeout=60)
+            done = subprocess.run(["scontrol", "requeue", self._job], capture_output=True, encoding="utf-8", timeout=60)
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"job {self._job} could not be queued again ({first_line(error)})"
         if done.returncode:
