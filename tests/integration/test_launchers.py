@@ -102,7 +102,7 @@ def test_two_machines_of_torchrun_learn_what_one_process_does(
     nodes = [start(*torchrun(port, node), *words) for node in range(2)]
     for status, _, errors in finished(nodes):
         assert status == 0, errors
-    (run,) = (tmp_path / "logs" / "train").glob("*/*")
+    (run,) = (tmp_path / "logs" / "train").glob("*/2*")
     learned = weights(run / "checkpoints" / "last.ckpt")
     for name, tensor in alone.items():
         torch.testing.assert_close(tensor, learned[name], rtol=1e-4, atol=1e-6, msg=name)
@@ -119,7 +119,7 @@ def test_a_lost_process_is_started_again_and_goes_on(
     assert status == 0, errors
     assert "another process of this run has ended" in errors
     assert re.search(r"training on .* from the checkpoint \S+ at step 4", said)
-    (run,) = (tmp_path / "logs" / "train").glob("*/*")
+    (run,) = (tmp_path / "logs" / "train").glob("*/2*")
     learned = weights(run / "checkpoints" / "last.ckpt")
     for name, tensor in alone.items():
         torch.testing.assert_close(tensor, learned[name], rtol=1e-4, atol=1e-6, msg=name)
