@@ -153,7 +153,7 @@ class Slurm(Launch):
             return f"job {self._job} could not be queued again ({first_line(error)})"
         if done.returncode:
             return f"job {self._job} could not be queued again ({done.stderr.strip() or done.returncode})"
-        return f"job {self._job} is queued again and will go on from there"
+        return f"job {self._job} is queued again"
 
     def rejoin(self, backend: str) -> None:
         """Nothing: tasks that are started again have a store of their own."""

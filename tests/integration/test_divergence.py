@@ -135,7 +135,10 @@ def test_a_step_without_gradient_changes_nothing(composed: Compose, monkeypatch:
 
 def test_what_is_no_kept_batch(composed: Compose, tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "other.pt")
-    for path, words in (("null", "replay.path is missing"), (tmp_path / "other.pt", "holds no batch of a step")):
+    fields = {"image": 1, "mask": 2, "names": 3, "step": 4, "seed": 5, "loss": 6}
+    torch.save({"state_dict": {}, "batch": fields}, tmp_path / "types.pt")
+    others = [(tmp_path / name, "holds no batch of a step that failed") for name in ("other.pt", "types.pt")]
+    for path, words in (("null", "replay.path is missing"), *others):
         with pytest.raises(AtrousError, match=words):
             prepare.prepare(composed("prepare", "task=replay", f"replay.path={path}"))
 

@@ -115,14 +115,14 @@ class Interrupts(Callback):
             self._stop(trainer, f"at step {trainer.global_step}, before a resume point was written")
         run = saved[0].path.parent.parent
         resumes = f"`{self._resume_with} {shlex.quote(f'ckpt_path={run}')}` resumes from step {saved[0].saved_step}"
-        launch = find_launch()
-        if self._signal == signal.SIGUSR1 and launch is not None and trainer.is_global_zero:
-            resumes = "; ".join(filter(None, (resumes, launch.requeue())))
         self._stop(trainer, f"at step {trainer.global_step}; {resumes}")
 
     def _stop(self, trainer: Trainer, where: str) -> NoReturn:
         received = self._signal or signal.SIGTERM  # another process got it
         status = 128 + received if trainer.is_global_zero else 0
+        launch = find_launch()
+        if received == signal.SIGUSR1 and launch is not None and trainer.is_global_zero:
+            where = "; ".join(filter(None, (where, launch.requeue())))
         raise RunInterrupted(f"stopped by {received.name} {where}", status)
 
 

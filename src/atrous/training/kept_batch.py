@@ -14,6 +14,8 @@ from atrous.atomic_file import atomic_file
 from atrous.checkpoints.card import Card, load_plain
 from atrous.errors import AtrousError
 
+_TYPES = {"image": Tensor, "mask": Tensor, "names": tuple, "step": int, "seed": int, "loss": float}
+
 
 @dataclass(frozen=True)
 class KeptBatch:
@@ -31,7 +33,6 @@ class KeptBatch:
     """
 
     KEY: ClassVar[str] = "batch"
-    _FIELDS: ClassVar[tuple[str, ...]] = ("image", "mask", "names", "step", "seed", "loss")
 
     card: Card
     weights: Mapping[str, Tensor]
@@ -53,7 +54,7 @@ class KeptBatch:
         Raises:
             OSError: The disk is full or cannot be written to.
         """
-        content = {name: getattr(self, name) for name in self._FIELDS}
+        content = {name: getattr(self, name) for name in _TYPES}
         with atomic_file(path) as file:
             torch.save({Card.KEY: self.card.to_dict(), "state_dict": dict(self.weights), self.KEY: content}, file)
 
@@ -66,9 +67,15 @@ class KeptBatch:
         """
         loaded = load_plain(path)
         content = loaded.get(cls.KEY)
-        if not isinstance(content, dict) or set(content) != set(cls._FIELDS):
+        if not isinstance(content, dict) or not _is_whole(content, loaded.get("state_dict")):
             raise AtrousError(f"{path} holds no batch of a step that failed: give a file of a run's not_finite folder")
         return cls(card=Card.of(loaded, str(path)), weights=loaded["state_dict"], **content)
+
+
+def _is_whole(content: Mapping[str, object], weights: object) -> bool:
+    """Whether every field is there and of its type."""
+    fields = content.keys() == _TYPES.keys() and all(isinstance(content[name], kind) for name, kind in _TYPES.items())
+    return fields and isinstance(weights, dict)
 
 
 class Statistics:

@@ -10,9 +10,10 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from atrous.commands.predict.predictor import choose_device
 from atrous.composition import compose, recorded_overrides
 from atrous.composition.parts import build_data, build_task
-from atrous.errors import AtrousError
+from atrous.errors import AtrousError, first_line
 from atrous.terminal import say
 from atrous.training import KeptBatch, SegmentationTask
 
@@ -37,11 +38,12 @@ def run(console: Console, *, path: str | None = None, device: str = "cpu") -> di
         raise AtrousError("replay.path is missing: give a file of a run's not_finite folder")
     kept = KeptBatch.read(path)
     task, precision = _task(kept, path)
-    task = task.to(device)
+    place = choose_device(device)
+    task = task.to(place)
     task.train()
-    batch = {**kept.batch, "image": kept.image.to(device), "mask": kept.mask.to(device)}
+    batch = {**kept.batch, "image": kept.image.to(place), "mask": kept.mask.to(place)}
     torch.manual_seed(kept.seed)
-    autocast = torch.autocast(torch.device(device).type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST)
+    autocast = torch.autocast(place.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST)
     with _first_failure(task.segmentor) as failures, autocast:
         losses, labels = task.losses(batch, step=kept.step)
     found = {name: float(loss.detach()) for name, loss in losses.items()}
@@ -68,7 +70,10 @@ def _task(kept: KeptBatch, path: str) -> tuple[SegmentationTask, str]:
         config.ckpt_path = path  # whose weights come instead of those that a run begins with
         task = build_task(config, build_data(config.data))
         precision, steps = str(config.trainer.precision), config.trainer.max_steps
-    task.load_state_dict(dict(kept.weights))
+    try:
+        task.load_state_dict(dict(kept.weights))
+    except RuntimeError as error:
+        raise AtrousError(f"the weights in {path} are not those of its recipe ({first_line(error)})") from error
     task.segmentor.backbone.at_progress(kept.step / steps)
     return task, precision
 
