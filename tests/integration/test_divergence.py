@@ -107,6 +107,25 @@ def test_a_batch_that_fails_is_kept_and_computed_again(
     assert re.search(r"first result that is not finite: backbone\.\S+ \(\w+\) of finite inputs", found), found
 
 
+def test_a_weight_that_fails_is_named(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Infinite(Blind):
+        def on_train_batch_start(self, trainer: Any, module: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.global_step in self.steps:
+                module.segmentor.head.classifier.weight.data[0, 0] = float("inf")
+
+    config = composed("train", *OPTIONS, *STEPS)
+    with pytest.raises(AtrousError, match="at step 1 the loss is not finite"):
+        train_blind(config, Infinite(1), monkeypatch)
+    (path,) = (Path(config.paths.run) / "not_finite").iterdir()
+    capsys.readouterr()
+    prepare.prepare(composed("prepare", "task=replay", f"replay.path={path}", run="replay"))
+    found = capsys.readouterr().out
+    assert "weights that are not finite: segmentor.head.classifier.weight" in found
+    assert re.search(r"first result that is not finite: head\.classifier \(\w+\) of finite inputs", found), found
+
+
 def test_such_batches_are_left_out_and_counted(
     composed: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,14 +140,19 @@ def test_such_batches_are_left_out_and_counted(
         train_blind(composed("train", *OPTIONS, *STEPS, "task.skip_not_finite=2", run="b"), Blind(1, 2, 4), monkeypatch)
 
 
-def test_a_step_without_gradient_changes_nothing(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])  # fused, both
+def test_a_step_without_gradient_changes_nothing(
+    optimizer: str, composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: dict[int, dict[str, torch.Tensor]] = {}
 
     class Look(Blind):
         def on_train_batch_end(self, trainer: Any, module: Any, *args: Any) -> None:
             seen[trainer.global_step] = {name: each.clone() for name, each in module.state_dict().items()}
 
-    train_blind(composed("train", *OPTIONS, *STEPS, "task.skip_not_finite=1"), Look(3), monkeypatch)
+    train_blind(
+        composed("train", *OPTIONS, *STEPS, "task.skip_not_finite=1", f"optimizer={optimizer}"), Look(3), monkeypatch
+    )
     same = [all(torch.equal(seen[step][name], seen[step + 1][name]) for name in seen[1]) for step in range(1, 6)]
     assert same == [False, False, True, False, False]
 

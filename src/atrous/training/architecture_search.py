@@ -61,7 +61,7 @@ class ArchitectureSearch(SegmentationTask):
             )
         self.supernet: Supernet = self.segmentor.backbone
         self._logits = [self.supernet.architecture.alpha, self.supernet.architecture.beta]
-        self._all_have_gradients &= self.supernet.sampling == "all"
+        self._all_have_gradients = self.supernet.sampling == "all"
         self._strategy = strategy
         self._rate, self._decay = architecture_learning_rate, architecture_weight_decay
         self._adam: torch.optim.Adam | None = None

@@ -59,8 +59,7 @@ class SegmentationTask(EvaluationTask):
             more time, and the same results.
         compile: Compile the network.
         not_finite: Folder for batches whose loss is infinite or not a number; ``None`` to keep none.
-        skip_not_finite: How many such batches a run leaves out before it stops. Each is a step without a gradient; the
-            optimizer is not fused then, and batch norms are watched.
+        skip_not_finite: How many such batches a run leaves out before it stops. Each is a step without a gradient.
         seed: Seeds dropout, together with the step.
         recipe: The configuration as plain data; kept in checkpoints.
         overrides: Command-line overrides; kept in checkpoints.
@@ -110,7 +109,7 @@ class SegmentationTask(EvaluationTask):
         self._seed = seed
         self._recipe = dict(recipe or {})
         self._overrides = tuple(overrides)
-        self._all_have_gradients = skip_not_finite == 0
+        self._all_have_gradients = True
         self._not_finite = None if not_finite is None else Path(not_finite)
         self._may_skip = skip_not_finite
         self._skipped = 0
