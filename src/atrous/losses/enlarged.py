@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atrous.autocast import without_autocast
 from atrous.errors import AtrousError
 from atrous.geometry import Grid, Size, linear_weights, pixels_of, size_of
 from atrous.losses.cross_entropy import MeanOverPixels
@@ -45,7 +46,7 @@ class _Total(torch.autograd.Function):
         exact = at_least_float32(scores).contiguous()
         total = exact.new_zeros(())
         gradient = torch.zeros_like(exact) if learns else None
-        with torch.autocast(scores.device.type, enabled=False):
+        with without_autocast(scores.device.type):
             for rows, seen, weights in _parts(exact, size_of(target)[0], grid, size):
                 with torch.set_grad_enabled(learns):
                     part = exact[:, :, seen].detach().requires_grad_(learns)  # B×C×m×w, m neighboring rows

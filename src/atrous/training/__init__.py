@@ -3,6 +3,7 @@
 from atrous.training.architecture_search import ArchitectureSearch
 from atrous.training.batch_norm import freeze_batch_norm
 from atrous.training.evaluation import EvaluationTask
+from atrous.training.fully_sharded import FullySharded
 from atrous.training.kept_batch import KeptBatch
 from atrous.training.parameter_groups import parameter_groups
 from atrous.training.schedules import Cosine, Fixed, Inv, MultiStep, Poly, Schedule, Step
@@ -13,6 +14,7 @@ __all__ = [
     "Cosine",
     "EvaluationTask",
     "Fixed",
+    "FullySharded",
     "Inv",
     "KeptBatch",
     "MultiStep",

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 _DEVICES = ("cpu", "cuda")
@@ -49,8 +50,9 @@ def _is_open(optimizer: Callable[..., Optimizer]) -> bool:
 
 
 def _fits(groups: Iterable[dict[str, Any]]) -> bool:
+    """Whether fused kernels take all tensors; they know none that processes share (torch 2.14)."""
     return all(
-        parameter.device.type in _DEVICES and parameter.is_floating_point()
+        parameter.device.type in _DEVICES and parameter.is_floating_point() and not isinstance(parameter, DTensor)
         for group in groups
         for parameter in group["params"]
     )

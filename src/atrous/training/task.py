@@ -22,6 +22,7 @@ from atrous.places import command, setting
 from atrous.training.batch_norm import freeze_batch_norm, hold_statistics
 from atrous.training.evaluation import LOGGED, Batch, EvaluationTask
 from atrous.training.full_size_loss import full_size_losses
+from atrous.training.fully_sharded import FullySharded, local, whole
 from atrous.training.fused_optimizer import build_optimizer
 from atrous.training.kept_batch import KeptBatch, Statistics
 from atrous.training.parameter_groups import parameter_groups
@@ -225,19 +226,25 @@ class SegmentationTask(EvaluationTask):
         loss = self._loss_of(batch)
         finite = bool(loss.isfinite())  # waits for the device
         if not self._in_all_processes(finite):
-            said = "in another process" if finite else self._keep(batch, float(loss.detach()))
+            weights = whole(self.state_dict())
+            said = "in another process" if finite else self._keep(batch, float(loss.detach()), weights)
             self._leave_out(f"at step {self.global_step} the loss is not finite {said}")
             return None
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False, sync_dist=True)
         return loss
 
     def _in_all_processes(self, finite: bool) -> bool:
-        """Whether the loss of a step is finite in all processes; asked only where they may go on without it."""
-        if self._may_skip and self.trainer.world_size > 1:
+        """Whether something is finite in all processes; asked only where they act on it together."""
+        if (self._may_skip and self.trainer.world_size > 1) or self._is_shared_out:
             return self.trainer.strategy.reduce_boolean_decision(finite, all=True)
         return finite
 
-    def _keep(self, batch: Batch, loss: float) -> str:
+    @property
+    def _is_shared_out(self) -> bool:
+        """Whether a process has only a share of the weights."""
+        return isinstance(self.trainer.strategy, FullySharded)
+
+    def _keep(self, batch: Batch, loss: float, weights: dict[str, Tensor]) -> str:
         """Write a batch whose loss is not finite into its folder, and say what was in it, and how to look at it."""
         names = ", ".join(batch["name"][:_NAMED]) + (", …" if len(batch["name"]) > _NAMED else "")
         said = f"but {loss} (images {names})"
@@ -246,7 +253,7 @@ class SegmentationTask(EvaluationTask):
         path = self._not_finite / f"step_{self.global_step:06d}_process_{self.global_rank}.pt"
         KeptBatch(
             card=self._card(),
-            weights=self.state_dict(),
+            weights=weights,
             image=batch["image"].cpu(),
             mask=batch["mask"].cpu(),
             names=tuple(batch["name"]),
@@ -370,8 +377,9 @@ class SegmentationTask(EvaluationTask):
         Raises:
             AtrousError: A value is infinite or not a number.
         """
-        finite = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
-        if not torch.stack(finite).all():
+        finite = [local(tensor).isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+        all_finite = bool(torch.stack(finite).all())
+        if not (self._in_all_processes(all_finite) if self._is_shared_out else all_finite):
             raise AtrousError(
                 f"training has diverged: at step {self.global_step} weights are infinite or not a number, so nothing "
                 f"more is saved and earlier checkpoints are kept; lower task.learning_rate={self._learning_rate} "

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from atrous.autocast import without_autocast
 from atrous.geometry import Size, size_of
 from atrous.models.atrous_convolution import compiled, deinterlaced, holes, products, pytorch
 from atrous.models.atrous_convolution.processor import BF16, WIDE_VECTORS, computed_in
@@ -106,7 +107,7 @@ def _ways(feature: Tensor, weight: Tensor, taps: Taps, groups: int, way: str) ->
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(feature: Tensor, weight: Tensor, bias: Tensor | None, taps: Taps, groups: int, ways: Ways) -> Tensor:
-        with torch.autocast(feature.device.type, enabled=False):
+        with without_autocast(feature.device.type):
             return _PASSES[ways.forward].forward(feature, weight, bias, taps, groups)
 
     @staticmethod
@@ -131,7 +132,7 @@ class _Convolution(torch.autograd.Function):
 class _InputGradient(torch.autograd.Function):
     @staticmethod
     def forward(slope: Tensor, weight: Tensor, size: Size, taps: Taps, groups: int, ways: Ways) -> Tensor:
-        with torch.autocast(slope.device.type, enabled=False):
+        with without_autocast(slope.device.type):
             return _PASSES[ways.input_gradient].input_gradient(slope, weight, size, taps, groups)
 
     @staticmethod
@@ -156,7 +157,7 @@ class _InputGradient(torch.autograd.Function):
 class _WeightGradient(torch.autograd.Function):
     @staticmethod
     def forward(slope: Tensor, feature: Tensor, taps: Taps, groups: int, ways: Ways) -> Tensor:
-        with torch.autocast(slope.device.type, enabled=False):
+        with without_autocast(slope.device.type):
             return _PASSES[ways.weight_gradient].weight_gradient(slope, feature, taps, groups)
 
     @staticmethod
