@@ -56,7 +56,7 @@ COMMAND = re.compile(r"python src/(?P<script>\w+)\.py(?P<rest>(?:\\\n|[^`;\n])*)
 COMPOSED_ONLY = {
     "suite=fidelity": "counts forty networks for a minute; tests/commands/benchmark/suites/test_fidelity.py does it",
     "suite=start": "imports Lightning again and again; tests/commands/benchmark/suites/test_start.py does it",
-    "suite=training_memory": "counts large networks; tests/commands/benchmark/suites/test_training_memory.py does small",
+    "suite=training_memory": "counts large networks; test_training_memory.py counts small ones",
     "callbacks=[evaluate,submission]": "needs VOC's classes; tests/integration/test_submissions.py runs it",
 }
 LONG = (
