@@ -108,7 +108,7 @@ hooks: $(STAMP) ## run the checks at every git commit
 lock: ## resolve the lock file again from pyproject.toml (UPGRADE=1: to the newest versions)
 	@$(find_python); test -x .venv-lock/bin/python || "$$python" -m venv .venv-lock
 	@.venv-lock/bin/python -m pip --disable-pip-version-check install --quiet "$(UV)"
-	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra export --extra executorch --extra demo --universal --python-version 3.11 --fork-strategy fewest \
+	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --extra export --extra executorch --extra demo --extra sweep --extra cluster --universal --python-version 3.11 --fork-strategy fewest \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet \
 		$(if $(UPGRADE),--upgrade) --output-file $(LOCK)
 	printf 'cython==0.29.36\npydensecrf2==1.1\n' | .venv-lock/bin/uv pip compile - --no-deps --universal --python-version 3.11 \

@@ -34,7 +34,7 @@ from atrous.composition import ARCHITECTURE, register_resolvers
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
-ENTRY_POINTS = tuple(path.stem for path in sorted(CONF.glob("*.yaml")))
+ENTRY_POINTS = tuple(path.stem for path in sorted(CONF.glob("*.yaml")) if path.stem != "wandb_sweep")  # W&B's
 GROUPS = tuple(path.name for path in sorted(CONF.iterdir()) if path.is_dir())
 # choices that are no files of conf/
 NAMED_IN_CODE = {"task": (*TASKS, *SEARCH_TASKS, ARCHITECTURE), "suite": SUITES, "source": SOURCES}
@@ -211,7 +211,7 @@ def composed_as(entry: str, *overrides: str) -> DictConfig:
     register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(entry, list(overrides))
+        return compose(entry, list(overrides), return_hydra_config=any(each.startswith("hydra/") for each in overrides))
 
 
 def problem(setting: Setting) -> str | None:
@@ -255,6 +255,8 @@ def exists(key: str) -> bool:
         wanted = re.compile(rf"(.+\.)?{wanted.pattern}")
     if any(wanted.fullmatch(each) for entry in ENTRY_POINTS for each in keys(entry)):
         return True
+    if key.startswith("hydra."):
+        return any(wanted.fullmatch(each) for each in keys("train", "hydra/sweeper=optuna", "hydra/launcher=joblib"))
     group = key.split(".")[0]
     choices = sorted((CONF / group).glob("*.yaml")) if "." in key else []
     last = key.rpartition(".")[2]

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 EXTRAS = {
     "crf": {"pydensecrf2"},
-    "sweep": {"hydra-optuna-sweeper", "sqlalchemy", "alembic"},
+    "sweep": {"optuna", "hydra-joblib-launcher"},
     "cluster": {"hydra-submitit-launcher"},
     "export": {"onnx", "onnxscript", "openvino", "onnxruntime", "nncf"},
     "executorch": {"executorch"},

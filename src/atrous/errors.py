@@ -26,6 +26,10 @@ class RunInterrupted(BaseException):
         self.status = status
 
 
+class TrialPruned(Exception):
+    """A run of a search over settings is not worth going on with; the message says what it was compared with."""
+
+
 class ProcessLost(RuntimeError):
     """Another process of a run has ended, so this one cannot go on; the message says what to do."""
 

@@ -112,7 +112,9 @@ def points(said: Sequence[str]) -> list[list[str]]:
     chosen: list[list[str]] = [[], []]
     for line in said:
         (each,) = OverridesParser.create().parse_overrides([line])
-        values = list(each.sweep_string_iterator()) if each.is_sweep_override() else []
+        values = list(each.sweep_string_iterator()) if each.is_discrete_sweep() else []
+        if each.is_interval_sweep():
+            values = [str(each.value().start), str(each.value().end)]
         for place, overrides in zip((0, -1), chosen, strict=True):
             overrides.append(f"{each.input_line.split('=')[0]}={values[place]}" if values else line)
     return [chosen[-1]] if chosen[0] == chosen[-1] else chosen

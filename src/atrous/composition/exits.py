@@ -60,12 +60,12 @@ def one_sentence() -> Iterator[None]:
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
-        sentence, status = _explanation(error)
+        sentence, status = explain(error)
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(status)
 
 
-def _explanation(error: Exception) -> tuple[str, int]:
+def explain(error: Exception) -> tuple[str, int]:
     """The message for the user, and the exit status."""
     if isinstance(error, AtrousError):
         return str(error), 2

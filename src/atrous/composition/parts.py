@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
 from atrous.callbacks.interrupts import Interrupts
+from atrous.callbacks.trial_report import TrialReport
 from atrous.checkpoints.atomic import AtomicCheckpointIO
 from atrous.checkpoints.card import Card, require_same_classes
 from atrous.checkpoints.recipe import build_data_module, without_initial_weights
@@ -22,6 +22,8 @@ from atrous.checkpoints.resume import StartingPoint, read_starting_point
 from atrous.checkpoints.transfer import transfer_weights
 from atrous.composition.build import build, plain
 from atrous.composition.continuation import command_to_continue
+from atrous.composition.multirun import is_multirun
+from atrous.composition.settings_search import trial_of_run
 from atrous.data import SegmentationDataModule
 from atrous.errors import AtrousError, require_range
 from atrous.launch import Slurm, find_launch
@@ -152,6 +154,8 @@ def build_trainer(config: DictConfig, *others: Callback) -> pl.Trainer:
     _refuse_children_in_multirun(config)
     loggers = [build(node) for node in (config.get("logger") or {}).values() if node is not None]
     callbacks = [build(node) for node in (config.get("callbacks") or {}).values() if node is not None]
+    if (trial := trial_of_run()) is not None:
+        callbacks.append(TrialReport(trial))
     plugins: list[object] = [AtomicCheckpointIO()]
     settings: dict[str, object] = {}
     launch = find_launch()
@@ -230,11 +234,12 @@ def said_besides(*keys: str) -> list[str]:
 
 def _refuse_children_in_multirun(config: DictConfig) -> None:
     """Lightning's child processes start the program again; in a multirun they would compose another job."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+    if not is_multirun():
         return
     strategy = str(config.trainer.get("strategy", "auto"))
     devices = config.trainer.get("devices", 1)
-    if "spawn" not in strategy and ("ddp" in strategy or (isinstance(devices, int) and devices > 1)):
+    several = any(word in strategy for word in ("ddp", "Sharded")) or (isinstance(devices, int) and devices > 1)
+    if several and "spawn" not in strategy:
         raise AtrousError(
             "a multirun cannot start training on several processes: use trainer.devices=1 or start the runs one by one"
         )

@@ -25,11 +25,13 @@ def register_resolvers() -> None:
     ``${project:}`` is the folder that ``data/`` and ``logs/`` are in, ``${new_folder:parent}`` a folder of this process
     and of those that a launcher started with it, named after the time, and ``${run_folder:parent,ckpt_path}`` the same,
     or the folder of the resumed run. ``${of_each:parts,key}`` is what the data set of each name has under
-    ``data.<key>``. ``${multirun:}`` is the name of the multirun's folder, or null outside one.
+    ``data.<key>``. ``${multirun_folder:logs,study}`` is a new folder for many runs, or that of a search which has a
+    name and may go on. ``${multirun:}`` is the name of the multirun's folder, or null outside one.
     """
     OmegaConf.register_new_resolver("project", lambda: str(project()), replace=True)
     OmegaConf.register_new_resolver("new_folder", _new_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("run_folder", _run_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("multirun_folder", _multirun_folder, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("of_each", _of_each, replace=True)
     OmegaConf.register_new_resolver("multirun", _multirun, replace=True)
 
@@ -44,6 +46,10 @@ def _run_folder(parent: str, ckpt_path: str | None) -> str:
     """A new folder for a new run; the old one for a resumed run."""
     run = None if ckpt_path is None else run_of(ckpt_path)
     return _new_folder(parent) if run is None else str(run)
+
+
+def _multirun_folder(logs: str, study: str | None) -> str:
+    return _new_folder(f"{logs}/multirun") if study is None else f"{logs}/studies/{study}"
 
 
 def _multirun() -> str | None:
