@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +35,24 @@ def atomic_file(path: str | Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def keep_as(path: str | Path, other: str | Path) -> None:
+    """Give a file another name as well, in place of what had that name; it is there all the time.
+
+    Raises:
+        OSError: The disk is full or cannot be written to.
+    """
+    path, other = Path(path), Path(other)
+    partial = other.with_name(f"{other.name}.{os.getpid()}-{secrets.token_hex(4)}{_PARTIAL}")
+    try:
+        try:
+            partial.hardlink_to(path)
+        except OSError:  # some file systems have no links
+            shutil.copyfile(path, partial)
+        os.replace(partial, other)
     finally:
         partial.unlink(missing_ok=True)
 

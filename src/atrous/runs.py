@@ -15,6 +15,8 @@ from atrous.errors import AtrousError
 from atrous.hub import PREFIX, fetch, is_hub_folder
 
 CHECKPOINTS = "checkpoints"
+BEFORE_LAST = "before_last.ckpt"
+"""The checkpoint before ``last.ckpt``."""
 RECORD = "config.yaml"
 """The file that makes a folder a run: it is written when training begins."""
 
@@ -71,12 +73,12 @@ def checkpoint_to_use(path: str | Path) -> Path:
 
 
 def checkpoint_to_continue(path: str | Path) -> Path:
-    """The checkpoint from which training continues: the given file, or the last one of a run's folder.
+    """The checkpoint from which training continues: the given file, or the last one in a run's folder.
 
     Raises:
         AtrousError: There is none.
     """
-    return _checkpoint(path, ("last.ckpt",))
+    return _checkpoint(path, ("last.ckpt", BEFORE_LAST))
 
 
 def _checkpoint(path: str | Path, names: tuple[str, ...]) -> Path:
@@ -85,9 +87,9 @@ def _checkpoint(path: str | Path, names: tuple[str, ...]) -> Path:
         for name in names:
             if (path / CHECKPOINTS / name).is_file():
                 return path / CHECKPOINTS / name
+        wanted = " or ".join(name for name in names if name != BEFORE_LAST)
         raise AtrousError(
-            f"the folder {path} holds no {CHECKPOINTS}/{' or '.join(names)}: give a checkpoint, or the folder of a "
-            "run that has one"
+            f"the folder {path} holds no {CHECKPOINTS}/{wanted}: give a checkpoint, or the folder of a run that has one"
         )
     if not path.is_file():
         raise AtrousError(f"there is no checkpoint {path}")

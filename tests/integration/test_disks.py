@@ -12,6 +12,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from atrous.atomic_file import keep_as
 from atrous.commands.train import command as entry_point
 from atrous.composition import register_resolvers
 from atrous.errors import AtrousError
@@ -61,6 +62,7 @@ def test_a_disk_that_fills_up_keeps_the_older_checkpoints(
     class Fill(entry_point.RunRecord):
         def on_train_batch_end(self, trainer: entry_point.pl.Trainer, *args: object) -> None:
             if trainer.global_step == 5:
+                keep_as(*(folder / "run" / "checkpoints" / name for name in ("last.ckpt", "before_last.ckpt")))
                 (folder / "others").write_bytes(bytes(free(folder)))
 
     monkeypatch.setattr(entry_point, "RunRecord", Fill)
@@ -68,7 +70,7 @@ def test_a_disk_that_fills_up_keeps_the_older_checkpoints(
         entry_point.train(config)
     assert "last.ckpt cannot be written (No space left on device); older ones are intact" in str(refusal.value)
     checkpoints = folder / "run" / "checkpoints"
-    assert sorted(path.name for path in checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["before_last.ckpt", "best.ckpt", "last.ckpt"]
     assert torch.load(checkpoints / "last.ckpt")["global_step"] == 4
 
 

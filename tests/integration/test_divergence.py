@@ -182,7 +182,7 @@ def test_good_checkpoints_stay(where: str, step: int, composed: Compose, monkeyp
     with pytest.raises(AtrousError, match=rf"training has diverged: at step {step}"):
         entry_point.train(config)
     folder = Path(config.paths.run) / "checkpoints"
-    assert sorted(path.name for path in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["before_last.ckpt", "best.ckpt", "last.ckpt"]
     for name, saved in (("best", 3), ("last", step - 1)):
         checkpoint = torch.load(folder / f"{name}.ckpt")
         assert checkpoint["global_step"] == saved

@@ -197,6 +197,33 @@ def test_a_longer_run_goes_on_in_its_folder(
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "3"]
 
 
+@pytest.mark.parametrize("kind", ["truncated", "empty", "garbage", "missing"])
+def test_the_checkpoint_before_a_damaged_one_counts(
+    kind: str, tiny: Compose, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it becomes is what it would have become."""
+    config = tiny(f"paths.run={tmp_path / 'run'}", "callbacks.last.every=1")
+    entry_point.train(config)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    wanted = torch.load(checkpoints / "last.ckpt")["state_dict"]
+    assert torch.load(checkpoints / "before_last.ckpt")["global_step"] == 5
+    if kind == "missing":
+        (checkpoints / "last.ckpt").unlink()
+    else:
+        damaged(kind, tmp_path / "run", checkpoints)
+    capfd.readouterr()
+    line = continue_recorded_run([f"ckpt_path={tmp_path / 'run'}"])
+    said = capfd.readouterr().err
+    assert ("going on from the one before it, at step 5" in said) == (kind != "missing")
+    assert f"ckpt_path={checkpoints / 'before_last.ckpt'}" in [word.replace("'", "") for word in line]
+    again = tiny(f"ckpt_path={tmp_path / 'run'}", f"paths.run={tmp_path / 'run'}", "callbacks.last.every=1")
+    entry_point.train(again)
+    found = torch.load(checkpoints / "last.ckpt")
+    assert found["global_step"] == 6
+    assert all(torch.equal(found["state_dict"][name], tensor) for name, tensor in wanted.items())
+    assert "before_last.ckpt at step 5" in capfd.readouterr().out
+
+
 def test_a_run_that_was_moved_remembers_its_best(composed: Compose, run: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.copytree(run, moved)

@@ -8,7 +8,9 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from atrous.atomic_file import keep_as
 from atrous.errors import require_range
+from atrous.runs import BEFORE_LAST
 
 
 class ResumePoint(Checkpoint):
@@ -18,6 +20,8 @@ class ResumePoint(Checkpoint):
     is written after the validation; the one a step earlier covers a validation that does not finish.
     Lightning runs checkpoint callbacks after all others, in their own order: this one comes after the one that keeps
     the best, whose state it saves.
+
+    The checkpoint before it stays beside it, as ``before_last.ckpt``, for the day on which the disk damages one.
 
     Args:
         path: The checkpoint's file.
@@ -63,6 +67,8 @@ class ResumePoint(Checkpoint):
         """Write the checkpoint."""
         before, self.saved_step = self.saved_step, trainer.global_step
         try:
+            if trainer.is_global_zero and self.path.is_file():
+                keep_as(self.path, self.path.with_name(BEFORE_LAST))
             trainer.save_checkpoint(self.path, weights_only=False)  # includes optimizer, loops and callbacks
         except BaseException:
             self.saved_step = before

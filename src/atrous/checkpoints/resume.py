@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from atrous.checkpoints.card import Card, load_plain, segmentor_weights
 from atrous.errors import AtrousError
+from atrous.runs import BEFORE_LAST
 
 MAY_CHANGE = (
     # where files are
@@ -70,15 +71,32 @@ class StartingPoint:
         path: The file.
         step: Optimizer steps before it.
         card: What it says about itself.
+        damaged: What is wrong with the newer one, in whose place it is.
     """
 
     path: Path
     step: int
     card: Card
+    damaged: str = ""
 
 
 def read_starting_point(path: Path) -> StartingPoint:
-    """Inspect a checkpoint before anything is built from it.
+    """Inspect a checkpoint before anything is built from it; where ``last.ckpt`` is damaged, the one before it counts.
+
+    Raises:
+        AtrousError: It is missing, damaged or not ours, or holds only weights.
+    """
+    before = path.with_name(BEFORE_LAST)
+    try:
+        return _read(path)
+    except AtrousError as error:
+        if path.name != "last.ckpt" or not before.is_file():
+            raise
+        return replace(_read(before), damaged=str(error))
+
+
+def _read(path: Path) -> StartingPoint:
+    """Inspect one checkpoint.
 
     Raises:
         AtrousError: It is missing, damaged or not ours, or holds only weights.

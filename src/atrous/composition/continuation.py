@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,10 @@ def continue_recorded_run(argv: Sequence[str], *, config_name: str = "train") ->
     path = _newest_run(arguments.overrides, config_name) if wanted == "last" else Path(wanted)
     path = checkpoint_to_continue(path).absolute()
     kept = [word for word in argv if word not in asked]
-    card = read_starting_point(path).card
+    point = read_starting_point(path)
+    if point.damaged:
+        print(f"{point.damaged}; going on from the one before it, at step {point.step}", file=sys.stderr)
+    path, card = point.path, point.card
     if ("search" in card.recipe) != (config_name != "train"):
         raise AtrousError(
             f"another command wrote {path}: continue with `{command_to_continue(card.recipe)} "

@@ -47,9 +47,11 @@ def train(config: Config) -> SegmentationTask:
     require_range("seed", config.seed, at_least=0)
     pl.seed_everything(config.seed, verbose=False)
     check_validation_steps(config)
-    run, resume, notes = config.paths.run, starting_point(config), []
+    run, resume = config.paths.run, starting_point(config)
+    notes: list[str] = []
     if resume is not None:
         keep_precision(config, resume)
+        notes += filter(None, [resume.damaged])
         notes += require_same_recipe(resume, plain(config))
     data = build_data(config.data)
     notes += filter(None, [decide_precision(config, data.label_space.num_classes)])
