@@ -38,7 +38,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-long lint types format check hooks lock clean
+.PHONY: help setup demo test test-fast test-long torture lint types format check hooks lock clean
 
 help: ## show this list
 	@echo "Atrous: the DeepLab family. Needs Python 3.11, 3.12 or 3.13, make and git; the first target that needs it creates $(VENV)."
@@ -80,13 +80,16 @@ demo: $(STAMP) ## train DeepLabv3+ on the embedded data set for some minutes and
 	$(BIN)/python src/train.py experiment=demo $(ARGS)
 
 test: $(STAMP) $(PEERS) ## run all tests except the long ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not torture" $(ARGS)
 
 test-fast: $(STAMP) $(PEERS) ## run the tests that take seconds
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not slow and not torture" $(ARGS)
 
 test-long: $(STAMP) $(PEERS) ## run the long tests, which `make test` leaves out
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long $(ARGS)
+
+torture: $(STAMP) ## kill trainings at 20 moments and try other faults, in 20 minutes (KILLS=100: for a night)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m torture tests/torture --kills $(or $(KILLS),20) $(ARGS)
 
 lint: $(STAMP) ## check layout and style of all files
 	$(BIN)/ruff format --check

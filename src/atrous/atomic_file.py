@@ -58,6 +58,6 @@ def keep_as(path: str | Path, other: str | Path) -> None:
 
 
 def remove_partial_files(folder: str | Path) -> None:
-    """Remove what processes left behind in a folder when they were killed while writing."""
-    for partial in Path(folder).glob(f"*{_PARTIAL}"):
+    """Remove what processes left behind in a folder, and in those within, when they were killed while writing."""
+    for partial in Path(folder).rglob(f"*{_PARTIAL}"):
         partial.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ MAY_CHANGE = (
     "callbacks.last.path",
     # what it runs on and how fast
     "data.num_workers",
+    "data.timeout",
     "data.cache",
     "data.cache_folder",
     "data.cache_gb",

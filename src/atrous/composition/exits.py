@@ -21,6 +21,13 @@ from atrous.runs import release_unused_folders
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 _DISK_ERRORS = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR)
+_LOADERS = {
+    "DataLoader worker": "has died, often because memory ran out: lower data.num_workers and go on with "
+    "ckpt_path=<run folder>",
+    "DataLoader timed out": "hangs: see whether the data can be read, raise data.timeout if it is only slow, and go on "
+    "with ckpt_path=<run folder>",
+}
+"""How PyTorch's errors about loaders begin, and what they mean."""
 
 
 def exit_with_one_sentence(main: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -73,6 +80,9 @@ def explain(error: Exception) -> tuple[str, int]:
         return first_line(error), 2
     if isinstance(error, ProcessLost):
         return str(error), 1
+    for beginning, reason in _LOADERS.items():
+        if isinstance(error, RuntimeError) and first_line(error).startswith(beginning):
+            return f"a process that loads data {reason} ({first_line(error).rstrip('. ')})", 1
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return f"{error.filename or 'the disk'} cannot be used: {error.strerror}", 2
     name, said = type(error).__name__, first_line(error)

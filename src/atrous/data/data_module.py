@@ -61,6 +61,7 @@ class SegmentationDataModule(LightningDataModule):
             later runs, or "none".
         cache_folder: Of ``cache="disk"``.
         cache_gb: Most GiB of a cache in memory, or of all in the folder.
+        timeout: Seconds to wait for a batch of a loader process before it counts as hanging; 0 for ever.
 
     Raises:
         AtrousError: A number is out of range.
@@ -88,6 +89,7 @@ class SegmentationDataModule(LightningDataModule):
         cache: Kind = "none",
         cache_folder: str | Path | None = None,
         cache_gb: float = 32,
+        timeout: float = 1800,
     ) -> None:
         super().__init__()
         require_range("data.batch_size", batch_size, at_least=1)
@@ -96,6 +98,7 @@ class SegmentationDataModule(LightningDataModule):
         require_range("data.num_workers", num_workers, at_least=0)
         require_range("seed", seed, at_least=0)
         require_range("data.cache_gb", cache_gb, above=0)
+        require_range("data.timeout", timeout, at_least=0)
         require_range("data.shrink", shrink, at_least=1)
         if cache == "disk" and cache_folder is None:
             raise AtrousError("data.cache=disk needs data.cache_folder")
@@ -117,6 +120,7 @@ class SegmentationDataModule(LightningDataModule):
         self.cache = cache
         self.cache_folder = cache_folder
         self.cache_gb = cache_gb
+        self.timeout = timeout
         self._cached: dict[str, CachedDataset] = {}
         self._loaded: dict[str, SegmentationDataset] = {}
         self._counts: dict[str, ClassCounts] = {}
@@ -255,6 +259,7 @@ class SegmentationDataModule(LightningDataModule):
             "collate_fn": _collate_or_error,
             "worker_init_fn": _start_worker,
             "persistent_workers": self.num_workers > 0,
+            "timeout": self.timeout if self.num_workers > 0 else 0,
             "pin_memory": torch.cuda.is_available(),
         }
 

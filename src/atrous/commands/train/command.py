@@ -63,7 +63,7 @@ def train(config: Config) -> SegmentationTask:
         keep_freed_memory()
     with locked(run) if trainer.is_global_zero else nullcontext():
         if trainer.is_global_zero:
-            remove_partial_files(Path(run) / CHECKPOINTS)
+            remove_partial_files(run)
             console = open_console()
             console.print(config_tree(recipe))
             images, space = len(data.dataset("train")), data.label_space.name

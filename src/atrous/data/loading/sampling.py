@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -111,12 +112,19 @@ class SampleLoader(DataLoader[Sample]):
         """Yield the batches up to the first error, which ends the workers too."""
         batch: Sample | AtrousError | None = None
         began = time.perf_counter()
-        for batch in super().__iter__():
-            self.waited += time.perf_counter() - began
-            if isinstance(batch, AtrousError):
-                break
-            yield batch
-            began = time.perf_counter()
+        try:
+            for batch in super().__iter__():
+                self.waited += time.perf_counter() - began
+                if isinstance(batch, AtrousError):
+                    break
+                yield batch
+                began = time.perf_counter()
+        except RuntimeError as error:
+            if str(error).startswith("DataLoader timed out"):
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's would raise another error
+                for worker in getattr(self._iterator, "_workers", ()):
+                    worker.kill()  # which hangs, and heeds no other signal
+            raise
         if isinstance(batch, AtrousError):
             self._iterator = None  # the traceback keeps the loader, but not its workers
             raise batch
