@@ -38,7 +38,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-long torture lint types format check hooks lock clean
+.PHONY: help setup demo test test-fast test-long torture golden lint types format check hooks lock clean
 
 help: ## show this list
 	@echo "Atrous: the DeepLab family. Needs Python 3.11, 3.12 or 3.13, make and git; the first target that needs it creates $(VENV)."
@@ -90,6 +90,9 @@ test-long: $(STAMP) $(PEERS) ## run the long tests, which `make test` leaves out
 
 torture: $(STAMP) ## kill trainings at 20 moments and try other faults, in 20 minutes (KILLS=100: for a night)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) -m torture tests/torture --kills $(or $(KILLS),20) $(ARGS)
+
+golden: $(STAMP) ## store the losses that `make torture` compares, after a change that is meant to change them
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m torture tests/torture/test_golden_curves.py --store
 
 lint: $(STAMP) ## check layout and style of all files
 	$(BIN)/ruff format --check

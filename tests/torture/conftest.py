@@ -9,6 +9,7 @@ _counts = {"passed": 0, "failed": 0}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=20, help="moments at which a training is killed")
+    parser.addoption("--store", action="store_true", help="store the losses of golden curves instead of comparing them")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -35,9 +35,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Kinds of moments in turn, each at a random count; the seed is fixed, so that a failure comes again."""
     if "moment" in metafunc.fixturenames:
         drawn = random.Random(0)
-        kinds = [list(MOMENTS)[number % len(MOMENTS)] for number in range(metafunc.config.getoption("--kills", 0))]
-        moments = [f"{kind}:{drawn.randint(1, MOMENTS[kind])}" for kind in kinds]
-        metafunc.parametrize("moment", dict.fromkeys(moments))
+        left = {kind: drawn.sample(range(1, count + 1), count) for kind, count in MOMENTS.items()}
+        moments = [
+            f"{kind}:{counts[turn]}" for turn in range(30) for kind, counts in left.items() if turn < len(counts)
+        ]
+        metafunc.parametrize("moment", moments[: metafunc.config.getoption("--kills", 0)])
 
 
 def train(folder: Path, *words: str, kill: str = "never:0") -> int:

@@ -60,7 +60,8 @@ class FullySharded(DDPStrategy):
     def on_validation_end(self) -> None:
         """Share it out again."""
         for part in self._parts():
-            part.set_reshard_after_forward(True, recurse=False)
+            is_whole = isinstance(part, Segmentor)  # whose way back begins at once
+            part.set_reshard_after_forward(not is_whole, recurse=False)
             part.reshard()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:

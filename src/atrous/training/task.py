@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -22,7 +23,7 @@ from atrous.places import command, setting
 from atrous.training.batch_norm import freeze_batch_norm, hold_statistics
 from atrous.training.evaluation import LOGGED, Batch, EvaluationTask
 from atrous.training.full_size_loss import full_size_losses
-from atrous.training.fully_sharded import FullySharded, local, whole
+from atrous.training.fully_sharded import local, whole
 from atrous.training.fused_optimizer import build_optimizer
 from atrous.training.kept_batch import KeptBatch, Statistics
 from atrous.training.parameter_groups import parameter_groups
@@ -242,7 +243,7 @@ class SegmentationTask(EvaluationTask):
     @property
     def _is_shared_out(self) -> bool:
         """Whether a process has only a share of the weights."""
-        return isinstance(self.trainer.strategy, FullySharded)
+        return any(isinstance(parameter, DTensor) for parameter in self.segmentor.parameters())
 
     def _keep(self, batch: Batch, loss: float, weights: dict[str, Tensor]) -> str:
         """Write a batch whose loss is not finite into its folder, and say what was in it, and how to look at it."""
