@@ -71,7 +71,8 @@ def test_it_brings_the_package_and_its_configuration(wheel: Path, repository: Pa
         files = [path for path in (repository / folder).rglob("*") if path.suffix in kinds]
         assert len(files) > 50
         assert {f"{place}/{path.relative_to(repository / folder)}" for path in files} <= names
-    assert not [name for name in names if not name.startswith(("atrous/", "atrous-"))]
+    others = {name for name in names if not name.startswith(("atrous/", "atrous-"))}
+    assert others == {"hydra_plugins/atrous_search.py"}, "where Hydra looks for sweepers"
 
 
 def test_the_command_trains_scores_and_predicts_outside_the_checkout(installed: Path, tmp_path: Path) -> None:
