@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import optuna
 
 Direction = Literal["maximize", "minimize"]
-_SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler", "cma": "CmaEsSampler"}
+_SAMPLERS = {"tpe": "TPESampler", "random": "RandomSampler", "gp": "GPSampler"}
 _PRUNERS = ("median", "hyperband", "none")
 _SPACE = "space"
 
@@ -30,7 +30,7 @@ class Search:
         storage: File of the storage.
         monitor: What a validation logs that counts, such as ``val/miou``.
         direction: Whether more of it is better.
-        sampler: ``tpe``, ``random``, ``gp`` (needs scipy) or ``cma`` (needs the package cmaes).
+        sampler: ``tpe`` (tree of Parzen estimators), ``random``, or ``gp`` (a Gaussian process).
         pruner: ``median`` ends a run that is below the median of the others at the same step, ``hyperband`` gives few
             runs all steps and many only some, ``none`` ends none.
         startup: Runs before settings are chosen by those of others, or runs are ended.

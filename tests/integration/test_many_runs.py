@@ -26,6 +26,9 @@ class Spy(Callback):
     def on_validation_epoch_end(self, trainer, module):
         rate = module._learning_rate  # the smaller, the better
         module.log("val/made_up", 1 - rate)
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if os.environ.get("STOP") == f"{module._learning_rate}:{trainer.global_step}":
+            os.kill(os.getpid(), signal.SIGTERM)
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         killed = Path(os.environ.get("KILL", "/nowhere/at/all"))
         if trainer.global_step == 4 and killed.parent.is_dir() and Path(trainer.callbacks[0]._folder).name == "1":
@@ -80,7 +83,7 @@ def test_a_failed_run_is_listed_and_finished_ones_are_not_run_again(start: Start
     assert "1 failed: task.learning_rate=-1 must be greater than 0" in flat(done.stdout)
     assert "Traceback" not in done.stderr
     written = {path: path.stat().st_mtime_ns for path in folder.glob("*/checkpoints/*.ckpt")}
-    assert len(written) == 4
+    assert len(written) == 6
 
     again = start(*words)
     assert again.returncode == 1
@@ -90,6 +93,23 @@ def test_a_failed_run_is_listed_and_finished_ones_are_not_run_again(start: Start
     other = start(f"hydra.sweep.dir={folder}", "task.learning_rate=0.03")
     assert other.returncode == 2
     assert "belongs to a run with other settings" in other.stderr
+
+
+def test_an_interrupted_multirun_says_how_it_goes_on(start: Start, tmp_path: Path) -> None:
+    words = ("task.learning_rate=0.01,0.02", *EACH)
+    stopped = start(*words, STOP="0.02:4")
+    assert stopped.returncode == 128 + signal.SIGTERM
+    (folder,) = (tmp_path / "logs" / "multirun").iterdir()
+    assert [outcome(folder / name)["status"] for name in "01"] == ["finished", "begun"]
+    said = flat(stopped.stderr)
+    assert "task.learning_rate=0.01,0.02" in said
+    assert f"hydra.sweep.dir={folder}` goes on with all runs" in said
+
+    done = start(*words, f"hydra.sweep.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    assert flat(done.stdout).count("finished before, so it is not run again") == 1
+    assert "last.ckpt at step 5" in flat(done.stdout)
+    assert [steps(folder / name) for name in "01"] == [[3, 6], [3, 6]]
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])

@@ -31,7 +31,7 @@ class Killer(pl.Callback):
         kind, _, number = os.environ.get("KILL", "never:0").partition(":")
         self._kind, self._left = kind, int(number)
         if kind in ("renaming", "renamed"):
-            os.replace = self._around(os.replace, before=kind == "renaming")  # type: ignore[assignment]
+            vars(os)["replace"] = self._around(os.replace, before=kind == "renaming")
         elif kind == "writing":
             torch.save = self._during(torch.save)
         elif kind == "logging":

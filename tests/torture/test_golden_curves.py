@@ -61,5 +61,5 @@ def test_losses_are_those_that_are_stored(member: str, composed: Compose, reques
     stored = json.loads(STORED.read_text(encoding="utf-8")) if STORED.is_file() else {}
     if request.config.getoption("--store", False):
         STORED.write_text(json.dumps({**stored, member: [float(f"{loss:.6g}") for loss in found]}, indent=1) + "\n")
-        pytest.skip("stored anew")
+        return
     assert found == pytest.approx(stored[member], rel=TOLERANCE)

@@ -65,14 +65,23 @@ def one_sentence() -> Iterator[None]:
         print("stopped by SIGINT before there was anything to save", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            traceback.print_exc()
-        sentence, status = explain(error)
-        print(f"error: {sentence}", file=sys.stderr)
-        sys.exit(status)
+        sys.exit(tell(error)[1])
 
 
-def explain(error: Exception) -> tuple[str, int]:
+def tell(error: Exception) -> tuple[str, int]:
+    """Print one sentence about an error, and where it arose if ``HYDRA_FULL_ERROR=1`` asks for that.
+
+    Returns:
+        The sentence, and the exit status.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exception(error)
+    sentence, status = _explanation(error)
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    return sentence, status
+
+
+def _explanation(error: Exception) -> tuple[str, int]:
     """The message for the user, and the exit status."""
     if isinstance(error, AtrousError):
         return str(error), 2

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from atrous.atomic_file import atomic_file
-from atrous.composition.exits import explain
+from atrous.composition.exits import tell
 from atrous.errors import AtrousError, RunInterrupted, TrialPruned
 from atrous.places import command
 from atrous.runs import CHECKPOINTS
@@ -88,10 +88,9 @@ def one_of_many(work: Callable[[DictConfig], Any], config: DictConfig) -> None:
     except TrialPruned as pruned:
         Outcome("pruned", said, str(pruned)).write(folder)
         print(f"{folder}: {pruned}", flush=True)
-    except Exception as error:
-        sentence, _ = explain(error)
+    except Exception as error:  # whatever it is, the other runs go on
+        sentence, _ = tell(error)
         Outcome("failed", said, sentence).write(folder)
-        print(f"error: {sentence}", file=sys.stderr, flush=True)
     else:
         Outcome("finished", said).write(folder)
 

@@ -65,7 +65,7 @@ class SettingsSearch:
         self._config = config
         self._runs, self._jobs = runs, jobs
         self._params = dict(params or {})
-        self._search = _search_of(config, study=study, storage=storage, **search)
+        self._search = _search_of(study=study, storage=storage, **search)
 
     def run(
         self,
@@ -136,12 +136,11 @@ def trial_of_run() -> RunningTrial | None:
         return None
     hydra = HydraConfig.get()
     said = {key: value for key, value in hydra.sweeper.items() if key not in ("_target_", "runs", "jobs", "params")}
-    return RunningTrial(_search_of(None, **said), int(hydra.job.num))
+    return RunningTrial(_search_of(**said), int(hydra.job.num))
 
 
-def _search_of(config: DictConfig | None, *, study: str, storage: str, **options: Any) -> Search:
+def _search_of(*, study: str, storage: str, steps: Sequence[int] = (1, 1), **options: Any) -> Search:
     """The search that the sweeper's options describe."""
-    steps = options.pop("steps", (1, 1))
     return Search(name=study, storage=Path(storage).absolute(), steps=(int(steps[0]), int(steps[1])), **options)
 
 
@@ -156,7 +155,7 @@ def _space(
         raise AtrousError(first_line(error)) from error
     last = {each.get_key_element(): each for each in said}  # the command line has the last word
     fixed = [str(each.input_line) for each in last.values() if not each.is_sweep_override()]
-    space = {key: _distribution(key, each) for key, each in last.items() if each.is_sweep_override()}
+    space = {key: _distribution(each) for key, each in last.items() if each.is_sweep_override()}
     if not space:
         raise AtrousError(
             "hydra/sweeper=optuna has nothing to search: give settings such as "
@@ -165,7 +164,7 @@ def _space(
     return fixed, space
 
 
-def _distribution(key: str, override: Override) -> optuna.distributions.BaseDistribution:
+def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()
