@@ -222,6 +222,7 @@ def test_the_checkpoint_before_a_damaged_one_counts(
     assert found["global_step"] == 6
     assert all(torch.equal(found["state_dict"][name], tensor) for name, tensor in wanted.items())
     assert "before_last.ckpt at step 5" in capfd.readouterr().out
+    assert torch.load(checkpoints / "before_last.ckpt")["global_step"] == 5, "what was damaged took its place"
 
 
 def test_a_run_that_was_moved_remembers_its_best(composed: Compose, run: Path, tmp_path: Path) -> None:

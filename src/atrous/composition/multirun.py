@@ -82,7 +82,7 @@ def one_of_many(work: Callable[[DictConfig], Any], config: DictConfig) -> None:
     try:
         work(config)
     except (RunInterrupted, KeyboardInterrupt):
-        again = " ".join([command(str(hydra.job.config_name)), *map(shlex.quote, _without_folder(sys.argv[1:]))])
+        again = " ".join([program(hydra), *map(shlex.quote, _without_folder(sys.argv[1:]))])
         print(f"`{again} hydra.sweep.dir={hydra.sweep.dir}` goes on with all runs", file=sys.stderr, flush=True)
         raise
     except TrialPruned as pruned:
@@ -95,9 +95,16 @@ def one_of_many(work: Callable[[DictConfig], Any], config: DictConfig) -> None:
         Outcome("finished", said).write(folder)
 
 
+def program(hydra: Any) -> str:
+    """How the program of a configuration is called, such as ``python src/search.py``."""
+    return command(str(hydra.job.config_name).partition("_")[0])
+
+
 def exit_status() -> int:
-    """1 if a run of the last multirun has failed."""
-    return int(_lost > 0)
+    """1 if a run of the last multirun has failed; asked once."""
+    global _lost
+    lost, _lost = _lost, 0
+    return int(lost > 0)
 
 
 class ComparisonPage(Callback):
@@ -109,7 +116,7 @@ class ComparisonPage(Callback):
         from atrous.terminal import open_console, say
 
         folder, console = Path(config.hydra.sweep.dir), open_console()
-        repeat = " ".join([command(str(config.hydra.job.config_name)), *map(shlex.quote, sys.argv[1:])])
+        repeat = " ".join([program(config.hydra), *map(shlex.quote, sys.argv[1:])])
         page = write_multirun_page(folder, command=repeat)
         for line in _summary(folder):
             say(console, line)

@@ -15,9 +15,8 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from atrous.composition.multirun import Outcome, is_multirun
+from atrous.composition.multirun import Outcome, is_multirun, program
 from atrous.errors import AtrousError, first_line, require_range
-from atrous.places import command
 from atrous.runs import locked
 from atrous.terminal import open_console, say
 from atrous.trials import RunningTrial, Search, best_value, require_same_space
@@ -127,7 +126,7 @@ class SettingsSearch:
         OmegaConf.save(OmegaConf.create([*fixed, *found]), self._folder / BEST)
         say(console, f"best of {len(study.trials)} runs: {self._search.monitor} {best.value:.4g} in {best.number}")
         words = " ".join(map(shlex.quote, [*fixed, *found]))
-        say(console, f"`{command(str(self._config.hydra.job.config_name))} {words}` repeats it")
+        say(console, f"`{program(self._config.hydra)} {words}` repeats it")
 
 
 def trial_of_run() -> RunningTrial | None:

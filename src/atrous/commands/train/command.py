@@ -8,7 +8,7 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 
-from atrous.atomic_file import remove_partial_files
+from atrous.atomic_file import keep_as, remove_partial_files
 from atrous.callbacks import RunRecord
 from atrous.checkpoints.resume import StartingPoint, require_same_recipe
 from atrous.composition import Config, command_to_continue, plain, require_types
@@ -27,7 +27,7 @@ from atrous.loggers import finish_wandb
 from atrous.memory import keep_freed_memory
 from atrous.places import CHECKOUT, setting
 from atrous.reports.run_record import config_tree
-from atrous.runs import CHECKPOINTS, locked
+from atrous.runs import BEFORE_LAST, CHECKPOINTS, locked
 from atrous.terminal import open_console, say
 from atrous.training import SegmentationTask
 
@@ -64,6 +64,8 @@ def train(config: Config) -> SegmentationTask:
     with locked(run) if trainer.is_global_zero else nullcontext():
         if trainer.is_global_zero:
             remove_partial_files(run)
+            if resume is not None and resume.path.name == BEFORE_LAST:
+                keep_as(resume.path, resume.path.with_name("last.ckpt"))  # before the damaged one takes its name
             console = open_console()
             console.print(config_tree(recipe))
             images, space = len(data.dataset("train")), data.label_space.name
