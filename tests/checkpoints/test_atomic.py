@@ -63,10 +63,11 @@ def test_nothing_is_found_when_the_first_one_crashes(tmp_path: Path, monkeypatch
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    for name in ("last.ckpt", "last.ckpt.123-abcd.partial", "best.ckpt"):
+    (tmp_path / "images").mkdir()
+    for name in ("last.ckpt", "last.ckpt.123-abcd.partial", "best.ckpt", "images/a.webp.1-ab.partial", "images/b.webp"):
         (tmp_path / name).touch()
     remove_partial_files(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["b.webp", "best.ckpt", "last.ckpt"]
     remove_partial_files(tmp_path / "missing")
 
 
